@@ -1,0 +1,61 @@
+"""What an execution wants written. Decided by `rules`, committed by the journal, applied by a store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum, auto
+
+import msgspec
+
+from kagzi.model.run import RunId, RunStatus
+from kagzi.model.step import StepRecord
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How an execution lets go of its run. Every transition releases the owner; fields not used by it stay None.
+
+    COMPLETED carries `output`, FAILED and CANCELLED `error`. SLEEPING carries `wake_at` (None: only outside events
+    wake it), `waits` (JSON list of texts for people to see), `inbox` (how many messages the execution has seen: where
+    the run has more, it is due at once) and maybe `error`. PENDING gives the run back, due at once, without using an
+    attempt.
+    """
+
+    status: RunStatus
+    output: str | None = None
+    error: str | None = None
+    wake_at: datetime | None = None
+    waits: str | None = None
+    inbox: int = 0
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One atomic write of an execution, valid only while the run is RUNNING under this `fence`.
+
+    `records` are inserted (an operation already finished stays as it is), then `transition` is applied; both or none.
+    """
+
+    run_id: RunId
+    fence: int
+    records: tuple[StepRecord, ...] = ()
+    transition: Transition | None = None
+
+
+class Applied(Enum):
+    """What became of a change."""
+
+    APPLIED = auto()
+    """Written now."""
+    ALREADY = auto()
+    """Written by our own earlier try, whose answer was lost with the connection."""
+    LOST = auto()
+    """Refused: the run has another owner, or has ended. Nothing was recorded."""
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer to a batch: one `Applied` per change, in order, and the store's time of the commit, which is the
+    `finished_at` of every record in it. A change whose records an earlier try had stored keeps their time: `earlier`
+    gives it by the change's place in the batch (nearly always empty)."""
+
+    outcomes: tuple[Applied, ...]
+    now: datetime
+    earlier: dict[int, datetime] = {}

@@ -1,0 +1,51 @@
+"""Taking runs off a queue."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from kagzi.model.run import RunId, WorkerKey
+from kagzi.model.step import StepRecord
+
+
+class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs a worker can take: at most `slots`, of these `queues` and these (workflow, version) pairs."""
+
+    worker: WorkerKey
+    namespace: str
+    queues: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
+    slots: int
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is now ours under `fence`, with its history in order of `seq`.
+
+    `tries` are the attempts already used by operations that are not finished, by step_id.
+    """
+
+    run_id: RunId
+    id: str | None
+    workflow: str
+    version: int
+    queue: str
+    priority: int
+    input: str
+    fence: int
+    inbox: int
+    attempts: int
+    started_at: datetime
+    parent_run_id: RunId | None = None
+    history: tuple[StepRecord, ...] = ()
+    tries: dict[str, int] = {}
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a claim. `next_due` is when the next run of these queues and workflows falls due, None where none
+    is known or where the claim filled every slot (claim again then)."""
+
+    claims: tuple[Claim, ...]
+    now: datetime
+    next_due: datetime | None = None

@@ -1,0 +1,172 @@
+"""A run: one execution of a workflow from its start to its terminal status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType
+
+import msgspec
+
+from kagzi.model.error import StepError
+
+RunId = NewType("RunId", str)
+"""A UUIDv7 in text form, made by Kagzi."""
+
+WorkerKey = NewType("WorkerKey", str)
+"""A UUIDv7 in text form: one registration of a worker. A worker declared dead comes back under a new key."""
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. COMPLETED, FAILED and CANCELLED are terminal."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SLEEPING = "SLEEPING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run has ended for good."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as people see it.
+
+    `input` and `output` are the decoded JSON values (None where listings leave payloads out or where they can't be
+    decoded; `unreadable` then says why). Times are aware and in UTC, by the store's clock. `attempts` counts
+    executions of the workflow as its retry policy sees them, `crashes` the times in a row that a worker died with the
+    run and without a new checkpoint, `wakeups` the returns from SLEEPING.
+    """
+
+    run_id: str
+    id: str
+    namespace: str
+    workflow: str
+    version: int
+    queue: str
+    priority: int
+    status: RunStatus
+    input: Any = None
+    output: Any = None
+    error: StepError | None = None
+    attempts: int = 1
+    crashes: int = 0
+    wakeups: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    wake_at: datetime | None = None
+    waiting_for: tuple[str, ...] = ()
+    worker_id: str | None = None
+    parent_run_id: str | None = None
+    tags: tuple[str, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+    unreadable: str | None = None
+
+
+# The structs below are made once or more per run on the hot path: a msgspec Struct is made in 0.15 µs, a frozen
+# dataclass of that size in 1.5 µs.
+
+
+class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A run about to be stored.
+
+    `id` is None where the caller gave none: such a run is known by its `run_id` alone and costs no unique index entry.
+    `input` is encoded text. The run falls due at `available_at`, or `delay_s` seconds after the store's now.
+    `owner` is set for an eager start: the run is born RUNNING with fence 1, claimed by that worker, unless the
+    worker's registration is no longer alive, in which case it is born PENDING.
+    """
+
+    run_id: RunId
+    namespace: str
+    workflow: str
+    version: int
+    input: str
+    id: str | None = None
+    queue: str = "default"
+    priority: int = 0
+    available_at: datetime | None = None
+    delay_s: float = 0.0
+    tags: tuple[str, ...] = ()
+    attributes: str | None = None
+    parent_run_id: RunId | None = None
+    owner: WorkerKey | None = None
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The store's answer to one start: the run that now has this identity.
+
+    `created` is False where the run was there before under another run_id; `workflow` and `input` are then those of
+    the run that is there. A run that our own earlier, unanswered try stored counts as created. `claimed` says that it
+    was born RUNNING under the `owner` asked for, with fence 1. `now` is the store's time of the insert.
+    """
+
+    run_id: RunId
+    created: bool
+    workflow: str
+    input: str
+    claimed: bool
+    now: datetime
+
+
+class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as a store gives it back: every payload still encoded text, None in listings."""
+
+    run_id: RunId
+    id: str | None
+    namespace: str
+    workflow: str
+    version: int
+    queue: str
+    priority: int
+    status: RunStatus
+    input: str | None
+    output: str | None
+    error: str | None
+    attempts: int
+    crashes: int
+    wakeups: int
+    fence: int
+    inbox: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    available_at: datetime | None
+    waits: str | None
+    worker_key: WorkerKey | None
+    parent_run_id: RunId | None
+    tags: tuple[str, ...]
+    attributes: str | None
+
+
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a waiter needs of a run that has ended."""
+
+    run_id: RunId
+    status: RunStatus
+    output: str | None
+    error: str | None
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs a listing wants, newest first. None means any; `tags` must all be there. `cursor` is the last
+    run_id of the page before."""
+
+    namespace: str
+    status: RunStatus | None = None
+    workflow: str | None = None
+    queue: str | None = None
+    tags: tuple[str, ...] = ()
+    id: str | None = None
+    created_after: datetime | None = None
+    cursor: RunId | None = None
+    limit: int = 100

@@ -1,0 +1,101 @@
+"""Workers as the store knows them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from kagzi.model.run import RunId, WorkerKey
+from kagzi.model.step import OpenStep
+
+
+class WorkerState(StrEnum):
+    """Where a worker stands in its life. STOPPED and DEAD are final for a registration."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    DRAINING = "DRAINING"
+    STOPPED = "STOPPED"
+    DEAD = "DEAD"
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker entering the register. `workflows` are the (name, version) pairs it can run."""
+
+    key: WorkerKey
+    worker_id: str
+    namespace: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
+    slots: int
+    lease: timedelta
+    build_id: str | None = None
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """A sign of life: renews the lease for `lease` from the store's now.
+
+    `load` is JSON text for people and health checks. `open_steps` are made visible as RUNNING rows, fenced.
+    """
+
+    worker: WorkerKey
+    lease: timedelta
+    state: WorkerState = WorkerState.RUNNING
+    load: str | None = None
+    open_steps: tuple[OpenStep, ...] = ()
+
+
+class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`alive` is False where the registration was declared DEAD, or is unknown: drop everything, register anew."""
+
+    alive: bool
+    now: datetime
+
+
+class StoredWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `workers`."""
+
+    key: WorkerKey
+    worker_id: str
+    namespace: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
+    slots: int
+    state: WorkerState
+    build_id: str | None
+    load: str | None
+    registered_at: datetime
+    beat_at: datetime
+    lease_until: datetime
+
+
+class OwnedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A run that the store holds RUNNING for a worker."""
+
+    run_id: RunId
+    fence: int
+
+
+class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How runs of dead workers come back: `batch` at a time; one that has now killed its worker `poison_after` times
+    in a row without a new finished operation becomes FAILED with `poison_error` (encoded StepError)."""
+
+    poison_after: int
+    poison_error: str
+    batch: int = 500
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass brought back: `released` runs are PENDING and due, `poisoned` ones FAILED; `dead` are the
+    registrations newly declared DEAD. `more` says that a full batch was moved and another pass is worth it."""
+
+    released: tuple[RunId, ...] = ()
+    poisoned: tuple[RunId, ...] = ()
+    dead: tuple[WorkerKey, ...] = ()
+    more: bool = False

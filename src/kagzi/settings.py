@@ -1,0 +1,128 @@
+"""Every setting once: its name, default, meaning and environment variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+from kagzi.errors import ConfigError
+
+
+def _setting(default: Any, variable: str, meaning: str) -> Any:
+    return field(default=default, metadata={"variable": variable, "meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be set about an application. Each has an environment variable; arguments in code go before it.
+
+    Durations are given in seconds in the environment.
+    """
+
+    database_url: str = _setting(
+        "sqlite:///kagzi.db",
+        "KAGZI_DATABASE_URL",
+        "where runs are kept: postgresql://..., sqlite:///file or sqlite:// (memory)",
+    )
+    schema: str = _setting("kagzi", "KAGZI_SCHEMA", "PostgreSQL schema of Kagzi's tables")
+    namespace: str = _setting("default", "KAGZI_NAMESPACE", "which runs this application sees and starts")
+    auto_migrate: bool = _setting(True, "KAGZI_AUTO_MIGRATE", "bring the schema up to date on connecting")
+    payload_limit: int = _setting(4 * 1024 * 1024, "KAGZI_PAYLOAD_LIMIT", "largest encoded payload, in bytes")
+    pool_size: int = _setting(8, "KAGZI_POOL_SIZE", "most PostgreSQL connections of one process")
+    store_timeout: timedelta = _setting(
+        timedelta(seconds=30), "KAGZI_STORE_TIMEOUT", "longest wait for one answer of the database"
+    )
+    journal_capacity: int = _setting(
+        10_000, "KAGZI_JOURNAL_CAPACITY", "most writes waiting for a commit before writers have to wait"
+    )
+    park_after: timedelta = _setting(
+        timedelta(seconds=1), "KAGZI_PARK_AFTER", "a run that waits longer than this leaves memory"
+    )
+    max_concurrent_workflows: int = _setting(
+        100, "KAGZI_MAX_CONCURRENT_WORKFLOWS", "runs that one worker executes at a time"
+    )
+    max_concurrent_steps: int = _setting(
+        1000, "KAGZI_MAX_CONCURRENT_STEPS", "steps that one worker executes at a time"
+    )
+    max_step_threads: int = _setting(
+        32, "KAGZI_MAX_STEP_THREADS", "threads of one worker for steps that are plain functions"
+    )
+    heartbeat_interval: timedelta = _setting(
+        timedelta(seconds=10), "KAGZI_HEARTBEAT_INTERVAL", "how often a worker renews its lease"
+    )
+    lease: timedelta = _setting(
+        timedelta(seconds=60), "KAGZI_LEASE", "a worker silent for this long is dead and its runs move"
+    )
+    poll_interval: timedelta = _setting(
+        timedelta(seconds=0.5), "KAGZI_POLL_INTERVAL", "how often a worker looks for runs when nothing tells it to"
+    )
+    graceful_shutdown_timeout: timedelta = _setting(
+        timedelta(seconds=300), "KAGZI_GRACEFUL_SHUTDOWN_TIMEOUT", "how long a stopping worker lets its steps finish"
+    )
+    poison_after: int = _setting(
+        5, "KAGZI_POISON_AFTER", "a run that kills its worker this often without progress is set aside"
+    )
+    loop_lag_warning: timedelta = _setting(
+        timedelta(seconds=0.1), "KAGZI_LOOP_LAG_WARNING", "a worker's event loop blocked for longer is reported"
+    )
+    body_warning: timedelta = _setting(
+        timedelta(seconds=0.1), "KAGZI_BODY_WARNING", "a workflow body that computes for longer is reported"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, /, **overrides: Any) -> Settings:
+        """Read every setting whose variable is set and not empty; `overrides` that are not None go before them.
+
+        Raises ConfigError naming the variable and what it would take.
+        """
+        values: dict[str, Any] = {}
+        for entry in fields(cls):
+            override = overrides.pop(entry.name, None)
+            text = environment.get(entry.metadata["variable"], "")
+            if override is not None:
+                values[entry.name] = override
+            elif text:
+                values[entry.name] = _parse(text, entry.default, entry.metadata["variable"])
+        if overrides:
+            raise ConfigError(f"there is no setting {sorted(overrides)[0]!r}; see kagzi.Settings for those there are.")
+        return cls(**values)
+
+    def __post_init__(self) -> None:
+        """Refuse values that can't work."""
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, timedelta) and value < timedelta(0):
+                raise ConfigError(f"{entry.name} is {value}, but a duration can't be negative.")
+            if type(value) is int and value < 1:
+                raise ConfigError(f"{entry.name} is {value}, but must be 1 or more.")
+        if self.lease < 2 * self.heartbeat_interval:
+            raise ConfigError(
+                f"lease is {self.lease} and heartbeat_interval {self.heartbeat_interval}; a lease must last for at "
+                "least two heartbeats, or a worker that is late once loses its runs."
+            )
+
+
+def _parse(text: str, default: object, variable: str) -> object:
+    try:
+        match default:
+            case bool():
+                return _parse_bool(text)
+            case int():
+                return int(text)
+            case timedelta():
+                return timedelta(seconds=float(text))
+            case _:
+                return text
+    except (ValueError, OverflowError) as error:
+        wanted = {"bool": "true or false", "int": "a whole number", "timedelta": "a number of seconds"}
+        raise ConfigError(f"{variable} is {text!r}, but must be {wanted[type(default).__name__]}.") from error
+
+
+def _parse_bool(text: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]

@@ -1,0 +1,144 @@
+"""The contract of a store. Every verb takes many, is atomic, knows no policy, and is safe to call again.
+
+All verbs are coroutines of the caller's own event loop, raise `StoreUnavailable` when the database can't be reached
+or does not answer in time, and may be called concurrently. "Now" is always the store's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Protocol
+
+from kagzi.model.change import Change, Committed
+from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
+from kagzi.model.step import StoredStep
+from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
+
+
+class Hint(Enum):
+    """Something may have happened. Hints may be lost, late or wrong; polling finds the same."""
+
+    RUNS_DUE = auto()
+    RUNS_ENDED = auto()
+
+
+HintListener = Callable[[Hint], None]
+"""Called on the event loop's thread; must not block and must not raise."""
+
+
+class SchemaStatus(Protocol):
+    """How far the database's schema is migrated."""
+
+    @property
+    def current(self) -> int:
+        """The number of the last migration applied, 0 for none."""
+
+    @property
+    def latest(self) -> int:
+        """The number of the last migration that this release knows."""
+
+
+class Store(Protocol):
+    """Durable memory of runs."""
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect. Idempotent; does not migrate."""
+
+    async def close(self) -> None:
+        """Let go of every connection and thread. Idempotent; verbs under way end in StoreUnavailable."""
+
+    async def migrate(self) -> int:
+        """Bring the schema to the latest migration and return how many were applied.
+
+        Safe when many processes do it at once. Raises MigrationError naming the migration that failed.
+        """
+
+    async def schema_status(self) -> SchemaStatus:
+        """Say which migration the database is at and which is the latest."""
+
+    # -- the hot path ------------------------------------------------------------------------------------------
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        """Store new runs, in one commit, and answer each in order.
+
+        A run whose (namespace, id) or run_id is there already is not stored: the answer names the one that is. Many
+        with one id, in one call or in many at once: one of them is stored. Durable when it returns.
+        """
+
+    async def commit(self, changes: Sequence[Change]) -> Committed:
+        """Apply changes in one transaction, each on its own predicate (run_id, fence, RUNNING) under the run's row lock.
+
+        May be called again with the very same changes after StoreUnavailable: what the earlier try had written is
+        answered ALREADY. A run may stand in a batch more than once, but nothing of it after its transition.
+        """
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        """Take up to `slots` due runs, highest priority first, then longest due, each with its history.
+
+        Atomic against other workers; increments each run's fence, sets `started_at` once. At most two trips. Takes
+        nothing where the worker's registration is not alive.
+        """
+
+    # -- workers -----------------------------------------------------------------------------------------------
+
+    async def register(self, registration: Registration) -> BeatAnswer:
+        """Enter a worker in the register, its lease beginning now. The same key again only renews it."""
+
+    async def beat(self, beat: Beat) -> BeatAnswer:
+        """Renew a worker's lease and show what it is doing. Never revives a DEAD or STOPPED registration."""
+
+    async def leave(self, worker: WorkerKey) -> None:
+        """Mark a registration STOPPED. Runs it still owns are recovered like those of a dead worker."""
+
+    async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
+        """List the runs that are RUNNING under this registration: what the worker should have in memory."""
+
+    async def recover(self, namespace: str, policy: RecoveryPolicy) -> Recovery:
+        """Declare workers DEAD whose lease ran out, and bring back the runs of DEAD and STOPPED ones, a batch at a time.
+
+        Each run's fence is incremented, so its former owner can write no more. A run of a STOPPED worker counts no
+        crash. Concurrent callers don't wait for each other.
+        """
+
+    async def workers(self, namespace: str) -> list[StoredWorker]:
+        """List registrations, latest first, without those that ended more than a day ago."""
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def get(self, run_id: RunId) -> StoredRun | None:
+        """Read one run with its payloads."""
+
+    async def find(self, wanted: RunFilter) -> list[StoredRun]:
+        """List runs without payloads, newest (greatest run_id) first, at most `wanted.limit`, below `wanted.cursor`."""
+
+    async def steps(self, run_id: RunId) -> list[StoredStep]:
+        """List a run's operations: finished ones in order of `seq`, then the open ones."""
+
+    async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
+        """Give the outcomes of those runs that have ended, and mark the others as awaited, so that their end is hinted.
+
+        Unknown ids are left out.
+        """
+
+    async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
+        """Say which of these runs are there."""
+
+    async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
+        """Count runs that have not ended, by (workflow, version)."""
+
+    # -- versions ----------------------------------------------------------------------------------------------
+
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
+        """Set the version that a start without one gets."""
+
+    async def default_version(self, namespace: str, workflow: str) -> int | None:
+        """Read the version that a start without one gets; None where none was set."""
+
+    # -- hints -------------------------------------------------------------------------------------------------
+
+    def listen(self, listener: HintListener) -> Callable[[], None]:
+        """Have `listener` called on every hint, beginning some time after now; the returned function ends it."""
