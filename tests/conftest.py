@@ -1,0 +1,159 @@
+"""Fixtures that give databases.
+
+One PostgreSQL server of each version runs per test process, started when first asked for; each test has a database
+of its own. `--postgres 17,18` chooses the versions, `--postgres path` takes the pg_ctl on PATH, `--postgres none`
+leaves out the tests that need one; KAGZI_TEST_POSTGRES_URL names a server to use instead of any of these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Databases, PostgresServer, binaries_of_version, binaries_on_path
+
+EXTERNAL = "external"
+
+
+class PostgresServers:
+    """The servers of this test process by version."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, PostgresServer] = {}
+
+    def get(self, version: str) -> PostgresServer:
+        """Give the server of a version, started when first asked for."""
+        if version not in self._running:
+            binaries = binaries_on_path() if version == "path" else binaries_of_version(version)
+            self._running[version] = PostgresServer(binaries).start()
+        return self._running[version]
+
+    def databases(self, version: str) -> Databases:
+        """Give the databases of a version's server, or of the one that the environment names."""
+        return Databases(os.environ["KAGZI_TEST_POSTGRES_URL"]) if version == EXTERNAL else self.get(version).databases
+
+    def close(self) -> None:
+        """Stop and remove every server."""
+        for server in self._running.values():
+            server.close()
+
+
+# -- choosing ----------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        default="17,18",
+        help="versions of PostgreSQL to test on: 17, 18, path (the pg_ctl on PATH), with commas between; or none",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    versions = chosen_versions(metafunc.config)
+    servers = [version for version in versions if version != EXTERNAL]
+    newest = versions[-1:]
+    choices = {
+        "postgres_server": [("postgres", version) for version in servers],
+        "postgres_url": [("postgres", version) for version in versions],
+        "any_database_url": [("sqlite", "file"), *(("postgres", version) for version in newest)],
+        "database_url": [("sqlite", "file"), *(("postgres", version) for version in versions)],
+        "every_database_url": [
+            ("sqlite", "file"),
+            ("sqlite", "memory"),
+            *(("postgres", version) for version in versions),
+        ],
+    }
+    for fixture, databases in choices.items():
+        if fixture in metafunc.fixturenames:
+            scope = "session" if fixture == "postgres_server" else "function"
+            metafunc.parametrize(fixture, [_parameter(*each) for each in databases], indirect=True, scope=scope)
+
+
+def chosen_versions(config: pytest.Config) -> list[str]:
+    """List the versions of PostgreSQL that the tests run on, the one for most of them last."""
+    if os.environ.get("KAGZI_TEST_POSTGRES_URL"):
+        return [EXTERNAL]
+    text = str(config.getoption("--postgres"))
+    return [] if text == "none" else text.split(",")
+
+
+def _parameter(backend: str, kind: str) -> object:
+    marks = [pytest.mark.postgres] if backend == "postgres" else []
+    return pytest.param((backend, kind), id=f"{backend}-{kind}", marks=marks)
+
+
+# -- giving ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_servers() -> Iterator[PostgresServers]:
+    """The servers of this test process; for tests that want a version by name."""
+    servers = PostgresServers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest, postgres_servers: PostgresServers) -> PostgresServer:
+    """A server of each chosen version, shared by the tests. Who stops it starts it again."""
+    _, version = request.param
+    return postgres_servers.get(version)
+
+
+@pytest.fixture
+def own_postgres_server() -> Iterator[PostgresServer]:
+    """A server of version 18 for one test alone, not started yet: for those that crash it or change its settings."""
+    server = PostgresServer(binaries_of_version("18"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest, postgres_servers: PostgresServers) -> Iterator[str]:
+    """An empty database on each chosen version."""
+    yield from _postgres_database(postgres_servers, request.param[1])
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path}/kagzi.db"
+
+
+@pytest.fixture
+def any_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database on one of each kind: a SQLite file and the newest PostgreSQL. For most tests."""
+    yield from _database(request, tmp_path)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database that several processes can share: a SQLite file and each chosen PostgreSQL."""
+    yield from _database(request, tmp_path)
+
+
+@pytest.fixture
+def every_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database on everything there is, memory too. For the contract of stores."""
+    yield from _database(request, tmp_path)
+
+
+def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    match request.param:
+        case ("sqlite", "memory"):
+            yield "sqlite://"
+        case ("sqlite", _):
+            yield f"sqlite:///{folder}/kagzi.db"
+        case (_, version):
+            yield from _postgres_database(request.getfixturevalue("postgres_servers"), version)
+
+
+def _postgres_database(servers: PostgresServers, version: str) -> Iterator[str]:
+    databases = servers.databases(version)
+    name = databases.create()
+    yield databases.url(name)
+    databases.drop(name)
