@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.servers import Databases, PostgresServer, binaries_of_version, binaries_on_path
 
@@ -69,8 +70,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     }
     for fixture, databases in choices.items():
         if fixture in metafunc.fixturenames:
-            scope = "session" if fixture == "postgres_server" else "function"
-            metafunc.parametrize(fixture, [_parameter(*each) for each in databases], indirect=True, scope=scope)
+            metafunc.parametrize(
+                fixture,
+                [_parameter(*each) for each in databases],
+                indirect=True,
+                scope="session" if fixture == "postgres_server" else "function",
+            )
 
 
 def chosen_versions(config: pytest.Config) -> list[str]:
@@ -81,7 +86,7 @@ def chosen_versions(config: pytest.Config) -> list[str]:
     return [] if text == "none" else text.split(",")
 
 
-def _parameter(backend: str, kind: str) -> object:
+def _parameter(backend: str, kind: str) -> ParameterSet:
     marks = [pytest.mark.postgres] if backend == "postgres" else []
     return pytest.param((backend, kind), id=f"{backend}-{kind}", marks=marks)
 

@@ -26,7 +26,9 @@ class Binaries:
         if not self.needed:
             return self
         root = self.needed[0].parent
-        return Binaries(bin=target / self.bin.relative_to(root), needed=tuple(target / each.name for each in self.needed))
+        return Binaries(
+            bin=target / self.bin.relative_to(root), needed=tuple(target / each.name for each in self.needed)
+        )
 
 
 def binaries_of_version(version: str) -> Binaries:

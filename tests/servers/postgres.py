@@ -75,16 +75,14 @@ class Databases:
     def create(self, *, template: str = "template0") -> str:
         """Create a database as a copy of another, to which nobody may be connected, and give its name."""
         name = f"kagzi_{secrets.token_hex(6)}"
-        self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         return name
 
     def drop(self, database: str) -> None:
         """Drop a database, cutting off those connected to it. Idempotent."""
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
 
-    def execute(self, statement: sql.Composable) -> None:
+    def execute(self, statement: sql.Composed) -> None:
         """Run one statement outside any transaction."""
         with psycopg.connect(self._url, autocommit=True, connect_timeout=10) as connection:
             connection.execute(statement)
