@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from tests.servers import Databases, PostgresServer, binaries_of_version, binaries_on_path
 
@@ -86,7 +85,7 @@ def chosen_versions(config: pytest.Config) -> list[str]:
     return [] if text == "none" else text.split(",")
 
 
-def _parameter(backend: str, kind: str) -> ParameterSet:
+def _parameter(backend: str, kind: str) -> pytest.ParameterSet:
     marks = [pytest.mark.postgres] if backend == "postgres" else []
     return pytest.param((backend, kind), id=f"{backend}-{kind}", marks=marks)
 
