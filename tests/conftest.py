@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Databases, PostgresServer, binaries_of_version, binaries_on_path
+from tests.servers import Databases, PostgresServer, binaries
 
 EXTERNAL = "external"
 
@@ -27,8 +27,7 @@ class PostgresServers:
     def get(self, version: str) -> PostgresServer:
         """Give the server of a version, started when first asked for."""
         if version not in self._running:
-            binaries = binaries_on_path() if version == "path" else binaries_of_version(version)
-            self._running[version] = PostgresServer(binaries).start()
+            self._running[version] = PostgresServer(binaries(version)).start()
         return self._running[version]
 
     def databases(self, version: str) -> Databases:
@@ -58,6 +57,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     newest = versions[-1:]
     choices = {
         "postgres_server": [("postgres", version) for version in servers],
+        "own_postgres_server": [("postgres", version) for version in servers[-1:]],
         "postgres_url": [("postgres", version) for version in versions],
         "any_database_url": [("sqlite", "file"), *(("postgres", version) for version in newest)],
         "database_url": [("sqlite", "file"), *(("postgres", version) for version in versions)],
@@ -75,6 +75,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 indirect=True,
                 scope="session" if fixture == "postgres_server" else "function",
             )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("postgres") and not chosen_versions(item.config):
+        pytest.skip("PostgreSQL is left out")
 
 
 def chosen_versions(config: pytest.Config) -> list[str]:
@@ -109,9 +114,9 @@ def postgres_server(request: pytest.FixtureRequest, postgres_servers: PostgresSe
 
 
 @pytest.fixture
-def own_postgres_server() -> Iterator[PostgresServer]:
-    """A server of version 18 for one test alone, not started yet: for those that crash it or change its settings."""
-    server = PostgresServer(binaries_of_version("18"))
+def own_postgres_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A server for one test alone, not started yet: for those that crash it or change its settings."""
+    server = PostgresServer(binaries(request.param[1]))
     yield server
     server.close()
 

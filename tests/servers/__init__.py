@@ -3,7 +3,7 @@
 `python -m tests.servers 17` starts one and prints its URL.
 """
 
-from tests.servers.binaries import Binaries, binaries_of_version, binaries_on_path
+from tests.servers.binaries import Binaries, binaries
 from tests.servers.postgres import Databases, PostgresServer, ServerFailed, StopMode
 
 __all__ = [
@@ -12,6 +12,5 @@ __all__ = [
     "PostgresServer",
     "ServerFailed",
     "StopMode",
-    "binaries_of_version",
-    "binaries_on_path",
+    "binaries",
 ]

@@ -6,7 +6,7 @@ import argparse
 import signal
 import threading
 
-from tests.servers import PostgresServer, binaries_of_version, binaries_on_path
+from tests.servers import PostgresServer, binaries
 
 
 def main() -> None:
@@ -16,8 +16,7 @@ def main() -> None:
     stopped = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: stopped.set())
-    binaries = binaries_on_path() if version == "path" else binaries_of_version(version)
-    with PostgresServer(binaries) as server:
+    with PostgresServer(binaries(version)) as server:
         print(server.create_database(), flush=True)
         stopped.wait()
 

