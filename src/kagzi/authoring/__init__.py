@@ -1,0 +1,1 @@
+"""What people write workflows with: the context, step calls, definitions and decorators."""

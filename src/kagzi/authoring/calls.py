@@ -1,0 +1,106 @@
+"""Operations that a workflow body waits for: futures of its loop that know their identity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kagzi.authoring.port import RunPort
+
+R = TypeVar("R")
+
+if TYPE_CHECKING:
+    # For type checkers only, so that `TaskGroup.create_task(ctx.step(...))` is accepted, as the loop accepts it. At
+    # run time it must not look like a coroutine: asyncio.wait refuses those.
+    class _Awaited(asyncio.Future[R], Coroutine[Any, Any, R]): ...
+
+else:
+    _Awaited = asyncio.Future
+
+
+class StepCall(_Awaited[R]):
+    """A step that was called, with its identity. It starts when it is first awaited, or given to `gather`, `wait`,
+    a task or `ctx.as_completed`; awaiting it again gives the same result."""
+
+    def __init__(
+        self,
+        port: RunPort,
+        step_id: str,
+        name: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: timedelta | None,
+    ) -> None:
+        # Hash by creation order, like every future of a workflow's loop (engine/loop.py says why).
+        self._order = port.next_order()
+        super().__init__(loop=port.loop)
+        self.port = port
+        self.step_id = step_id
+        self.name = name
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.timeout = timeout
+        self.asked = False
+
+    def __hash__(self) -> int:
+        """By creation order within the run."""
+        return self._order
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        """Start the step if nobody has, and wait for its result. Raises StepFailed where it failed."""
+        if not self.asked:
+            self._ask()
+        return super().__await__()
+
+    __iter__ = __await__
+
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
+        """Start the step if nobody has, and have `fn` called when it is done."""
+        if not self.asked:
+            self._ask()
+        super().add_done_callback(fn, context=context)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Stop waiting for the step: its function is cancelled and no result is recorded."""
+        if not super().cancel(msg):
+            return False
+        if not self.asked:
+            self.asked = True
+        self.port.withdraw(self)
+        return True
+
+    def _ask(self) -> None:
+        self.asked = True
+        self.port.ask(self)
+
+    def __repr__(self) -> str:
+        """Name the step and say where it stands."""
+        state = "done" if self.done() else "started" if self.asked else "not awaited yet"
+        return f"<StepCall {self.step_id} {state}>"
+
+
+class Sleep(asyncio.Future[None]):
+    """A durable sleep until `due`."""
+
+    def __init__(self, port: RunPort, step_id: str, due: datetime) -> None:
+        self._order = port.next_order()
+        super().__init__(loop=port.loop)
+        self.port = port
+        self.step_id = step_id
+        self.due = due
+
+    def __hash__(self) -> int:
+        """By creation order within the run."""
+        return self._order
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Wake nobody."""
+        if not super().cancel(msg):
+            return False
+        self.port.withdraw(self)
+        return True

@@ -1,0 +1,149 @@
+"""`WorkflowContext`: what a workflow body may do that is more than compute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, ParamSpec, TypeVar, overload
+
+from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.authoring.durations import Duration, after, as_duration, as_moment
+from kagzi.authoring.names import check_name
+from kagzi.authoring.port import RunPort
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class WorkflowContext:
+    """A workflow's door to the world; the first argument of every workflow function.
+
+    All of asyncio that only waits works in a workflow as it is: `gather`, `TaskGroup`, `timeout`, `wait`, `sleep`,
+    `Event`, `Queue`, `Lock`. Whatever touches the world belongs in a step.
+    """
+
+    __slots__ = ("_port", "_timeout")
+
+    def __init__(self, port: RunPort, *, timeout: timedelta | None = None) -> None:
+        self._port = port
+        self._timeout = timeout
+
+    # -- operations --------------------------------------------------------------------------------------------
+
+    @overload
+    def step(
+        self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> StepCall[R]: ...
+
+    @overload
+    def step(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]: ...
+
+    def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StepCall[Any]:
+        """Call `fn(*args, **kwargs)` as a durable step: once its result is stored, it never runs again.
+
+        An `async def` function runs on the worker's event loop, any other in a thread. The step's identity, (task,
+        name, occurrence), is fixed by this call; the function starts when the call is awaited. Its result comes back
+        through its annotated return type. The await raises `StepFailed` where the function raised, `PayloadError`
+        (in `StepFailed`) where its result can't be stored exactly.
+
+        Raises ValueError for a name that is empty, longer than 255 characters, or holds NUL or a lone surrogate.
+        """
+        if type(name) is not str or not name.isascii() or not name.isprintable() or not 0 < len(name) < 256:
+            check_name(name, what="the name of a step")
+        if not callable(fn):
+            raise TypeError(
+                f"step {name!r} needs a function, not {type(fn).__name__}. "
+                f"Give the function and its arguments: ctx.step({name!r}, function, argument)."
+            )
+        port = self._port
+        call: StepCall[Any] = StepCall(port, port.identify(name), name, fn, args, kwargs, self._timeout)
+        port.created(call)
+        return call
+
+    async def sleep(self, name: str, duration: Duration) -> None:
+        """Sleep for `duration` (seconds or timedelta), through crashes and deploys, holding nothing while it is long.
+
+        Never shorter than asked. Raises ValueError for a duration that is negative or goes beyond the year 9999.
+        """
+        span = as_duration(duration, what=f"the duration of sleep {name!r}")
+        await self._sleep(name, after(self._port.now, span, what=f"the duration of sleep {name!r}"))
+
+    async def sleep_until(self, name: str, when: datetime) -> None:
+        """Sleep until the aware datetime `when`; a moment that has passed already is over at once, and recorded.
+
+        Raises ValueError for a naive datetime.
+        """
+        await self._sleep(name, as_moment(when, what=f"the end of sleep {name!r}"))
+
+    async def _sleep(self, name: str, due: datetime) -> None:
+        check_name(name, what="the name of a sleep")
+        sleep = Sleep(self._port, self._port.identify(name), due)
+        self._port.ask_sleep(sleep)
+        await sleep
+
+    def options(self, *, timeout: Duration | None = None) -> WorkflowContext:
+        """Return a context like this one whose steps have these options.
+
+        `timeout`: how long one execution of a step's function may take; it then fails with kind TIMEOUT.
+        """
+        limit = None if timeout is None else as_duration(timeout, what="the timeout of a step")
+        return WorkflowContext(self._port, timeout=limit)
+
+    async def as_completed(self, *calls: Awaitable[R]) -> AsyncIterator[R]:
+        """Give results in the order in which they come, the same in every replay.
+
+            async for price in ctx.as_completed(*[ctx.step("quote", quote, shop) for shop in shops]): ...
+        """
+        waiting = {asyncio.ensure_future(call): None for call in calls}
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for future in [future for future in waiting if future in done]:
+                del waiting[future]
+                yield future.result()
+
+    # -- facts -------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The workflow's time, aware and in UTC: when the run started, then when its last operation finished."""
+        return self._port.now
+
+    def random(self) -> float:
+        """A random number from 0 (included) to 1 (not included), the same in every replay."""
+        return self._port.random.random()
+
+    def uuid4(self) -> uuid.UUID:
+        """A random UUID, the same in every replay."""
+        return uuid.UUID(int=self._port.random.getrandbits(128), version=4)
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that knows the run and is silent while the body is being replayed."""
+        return self._port.logger
+
+    @property
+    def run_id(self) -> str:
+        """The run's own id, made by Kagzi."""
+        return self._port.run_id
+
+    @property
+    def id(self) -> str:
+        """The id that the run was started with; its `run_id` where none was given."""
+        return self._port.id
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self._port.workflow
+
+    @property
+    def version(self) -> int:
+        """The version of the workflow that the run is pinned to."""
+        return self._port.version
+
+    @property
+    def attempt(self) -> int:
+        """Which execution of the workflow this is, from 1; crashes and wake-ups don't count."""
+        return self._port.attempt

@@ -1,0 +1,112 @@
+"""Workflow definitions: a name, a version, a function and how its values are stored."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Protocol
+
+import msgspec
+
+from kagzi.authoring.names import check_name, check_version
+from kagzi.errors import ConfigError, VersionNotFound, WorkflowNotRegistered
+
+
+class ArgumentShape(Protocol):
+    """How a workflow's arguments are stored."""
+
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, where: str) -> str:
+        """Turn arguments into text."""
+
+    def decode(self, text: str, *, where: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Turn text into arguments."""
+
+
+class ResultShape(Protocol):
+    """How a result is stored."""
+
+    def settle(self, value: Any, *, where: str) -> tuple[str, Any]:
+        """Turn a value into text, and into the value that every reader will see."""
+
+    def decode(self, text: str, *, where: str) -> Any:
+        """Turn text into a value."""
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a workflow."""
+
+    name: str
+    version: int
+    fn: Callable[..., Coroutine[Any, Any, Any]]
+    arguments: ArgumentShape
+    result: ResultShape
+
+
+class Definitions:
+    """The workflows that an application knows, by name and version."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, dict[int, Definition]] = {}
+
+    def add(self, definition: Definition) -> None:
+        """Take in a definition. Raises ConfigError where its name and version belong to another function."""
+        versions = self._versions.setdefault(definition.name, {})
+        known = versions.get(definition.version)
+        if known is not None and not _same_source(known.fn, definition.fn):
+            raise ConfigError(
+                f"workflow {definition.name!r} version {definition.version} is registered twice: "
+                f"{_place(known.fn)} and {_place(definition.fn)}. Give one of them another name or version."
+            )
+        versions[definition.version] = definition
+
+    def get(self, name: str, version: int) -> Definition:
+        """Find a definition. Raises WorkflowNotRegistered or VersionNotFound."""
+        versions = self.versions(name)
+        if version not in versions:
+            raise VersionNotFound(name, version, known=tuple(versions))
+        return versions[version]
+
+    def versions(self, name: str) -> dict[int, Definition]:
+        """Find all versions of a workflow. Raises WorkflowNotRegistered."""
+        if name not in self._versions:
+            raise WorkflowNotRegistered(name, known=tuple(self._versions))
+        return self._versions[name]
+
+    def knows(self, name: str) -> bool:
+        """Whether any version of the workflow is registered."""
+        return name in self._versions
+
+    def __iter__(self) -> Iterator[Definition]:
+        """Every version of every workflow."""
+        for versions in self._versions.values():
+            yield from versions.values()
+
+
+def check_workflow_function(name: object, version: object, fn: object) -> None:
+    """Refuse what can't be a workflow: raises ConfigError, TypeError or ValueError saying why."""
+    check_name(name, what="the name of a workflow")
+    check_version(version, what=f"the version of workflow {name!r}")
+    if not inspect.iscoroutinefunction(fn):
+        raise ConfigError(
+            f"workflow {name!r} must be an `async def` function, not {fn!r}. Plain functions can be its steps."
+        )
+    parameters = list(inspect.signature(fn).parameters.values())
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if not parameters or parameters[0].kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
+        raise ConfigError(
+            f"workflow {name!r} takes no context: its first parameter must be one, as in "
+            f"`async def {fn.__name__}(ctx: WorkflowContext, ...)`."
+        )
+
+
+def _same_source(first: Callable[..., Any], second: Callable[..., Any]) -> bool:
+    # A module that is imported twice (as __main__ and by name, or reloaded) defines its workflows twice.
+    return first is second or (
+        first.__qualname__ == second.__qualname__
+        and first.__code__.co_filename == second.__code__.co_filename
+        and first.__code__.co_firstlineno == second.__code__.co_firstlineno
+    )
+
+
+def _place(fn: Callable[..., Any]) -> str:
+    return f"{fn.__module__}.{fn.__qualname__} ({fn.__code__.co_filename}:{fn.__code__.co_firstlineno})"

@@ -1,0 +1,53 @@
+"""What a workflow's code asks of the run that executes it. The engine answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from kagzi.authoring.calls import Sleep, StepCall
+
+
+class RunPort(Protocol):
+    """One run in memory, seen from its body.
+
+    Every method raises `Parked` once the run leaves memory.
+    """
+
+    run_id: str
+    id: str
+    workflow: str
+    version: int
+    attempt: int
+    random: random.Random
+    logger: logging.LoggerAdapter[logging.Logger]
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The run's deterministic event loop."""
+
+    @property
+    def now(self) -> datetime:
+        """The workflow's time."""
+
+    def identify(self, name: str) -> str:
+        """Give the next operation of this name in the current task its identity."""
+
+    def next_order(self) -> int:
+        """The creation number of a new future of the run."""
+
+    def created(self, call: StepCall[Any]) -> None:
+        """Note a step call that was made and is not awaited yet."""
+
+    def ask(self, call: StepCall[Any]) -> None:
+        """Have the step executed, or its recorded result delivered."""
+
+    def ask_sleep(self, sleep: Sleep) -> None:
+        """Have the sleep end at its time, or where the record says it ended."""
+
+    def withdraw(self, operation: StepCall[Any] | Sleep) -> None:
+        """Stop waiting for an operation that the body cancelled."""

@@ -1,0 +1,100 @@
+"""`@step` and `step_info()`: steps as functions, and what a step's function can know about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.durations import Duration, as_duration
+from kagzi.authoring.names import check_name
+from kagzi.errors import KagziError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+current_context: ContextVar[WorkflowContext | None] = ContextVar("kagzi_context", default=None)
+"""The context of the workflow body that is running; None outside of bodies, steps' functions included."""
+
+current_step: ContextVar[StepInfo | None] = ContextVar("kagzi_step", default=None)
+"""The step whose function is running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInfo:
+    """What a step's function can know about itself.
+
+    `idempotency_key` is the same in every attempt of this step and in no other step: hand it to services that take
+    one. `attempt` counts this step's executions from 1.
+    """
+
+    run_id: str
+    step_id: str
+    name: str
+    attempt: int
+    idempotency_key: str
+    _cancelled: Callable[[], bool]
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the result any more (a timeout, a lost lease); for plain functions in threads."""
+        return self._cancelled()
+
+
+def step_info() -> StepInfo:
+    """Tell about the step whose function is running. Raises KagziError outside of a step's function."""
+    info = current_step.get()
+    if info is None:
+        raise KagziError("step_info() was called outside of a step: only a step's function has one.")
+    return info
+
+
+@overload
+def step(function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def step(name: str | None = None, /, *, timeout: Duration | None = None) -> Callable[[F], F]: ...
+
+
+def step(function: Any = None, /, *, timeout: Duration | None = None) -> Any:
+    """Make a function a durable step wherever a workflow calls it; anywhere else it stays a plain call.
+
+    Use it bare (`@step`), with a name (`@step("charge")`) or with options (`@step(timeout=30)`); without a name the
+    step is called like the function. In a workflow even a plain function's call must be awaited: there it gives a
+    step call. `timeout`: how long one execution may take, in seconds or as a timedelta.
+    """
+    if callable(function):
+        return _durable(function, name=None, timeout=None)
+    name = None if function is None else check_name(function, what="the name of a step")
+    limit = None if timeout is None else as_duration(timeout, what="the timeout of a step")
+    return functools.partial(_durable, name=name, timeout=limit)
+
+
+def _durable(function: F, *, name: str | None, timeout: timedelta | None) -> F:
+    own_name = name or check_name(getattr(function, "__name__", type(function).__name__), what="the name of a step")
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        ctx = _body_context()
+        if ctx is None:
+            return function(*args, **kwargs)
+        if timeout is not None:
+            ctx = ctx.options(timeout=timeout)
+        return ctx.step(own_name, function, *args, **kwargs)
+
+    return cast(F, call)
+
+
+def _body_context() -> WorkflowContext | None:
+    ctx = current_context.get()
+    if ctx is None:
+        return None
+    # A body's context variables may have been copied to where no body runs, such as a thread that it was handed to.
+    return ctx if asyncio._get_running_loop() is ctx._port.loop else None

@@ -1,0 +1,290 @@
+"""The journal: every durable write of a process, in group commits.
+
+While one commit is in flight, everything that arrives waits, and leaves together in the next: no timers, no tuning.
+A process has two lanes, one for changes of runs and one for starts; each has at most one commit in flight, so that
+what was submitted first is durable first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, Protocol, TypeVar
+
+from kagzi.errors import OutcomeUnknown, StoreUnavailable
+from kagzi.model.change import Applied, Change
+from kagzi.model.run import NewRun, Started
+from kagzi.store.protocol import Store
+
+logger = logging.getLogger("kagzi.journal")
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+BATCH_LIMIT = 1000
+"""Most writes in one commit: keeps a commit's time, and with it the latency of the next, in the tens of ms."""
+
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+
+
+class ChangeListener(Protocol):
+    """Who submitted a change. Called in plain callbacks of the event loop, in the order of submission."""
+
+    def committed(self, change: Change, outcome: Applied, at: datetime) -> None:
+        """The change is durable (or LOST). `at` is the store's time of its records."""
+
+    def refused(self, change: Change, error: Exception) -> None:
+        """The store can't take this change at all, whatever is tried: a defect or a value it can't hold."""
+
+
+class Lane(Generic[Item, Answer]):
+    """A queue whose waiting items leave together as soon as the commit before them is done.
+
+    `write` commits a batch and gives an answer for each item, and may be called again with the same items after
+    StoreUnavailable. `deliver` gets each item's answer, or the error that the store refused that item with.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        deliver: Callable[[Item, Answer | Exception], None],
+    ) -> None:
+        self._name = name
+        self._write = write
+        self._deliver = deliver
+        self._waiting: deque[Item] = deque()
+        self._in_flight: Sequence[Item] = ()
+        self._wake: asyncio.Future[None] | None = None
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._in_flight)
+
+    def add(self, item: Item) -> None:
+        """Have `item` leave with the next commit."""
+        self._waiting.append(item)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set_result(None)
+        elif self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"kagzi-journal-{self._name}")
+
+    def withdraw(self, item: Item) -> bool:
+        """Take back an item that has not left yet; False where it has."""
+        try:
+            self._waiting.remove(item)
+        except ValueError:
+            return False
+        return True
+
+    async def room(self, capacity: int) -> None:
+        """Wait until fewer than `capacity` items are in the lane."""
+        while len(self) >= capacity:
+            turn = asyncio.get_running_loop().create_future()
+            self._room.append(turn)
+            await turn
+
+    async def close(self, *, deadline_s: float) -> None:
+        """Commit what waits, for at most `deadline_s` seconds, and end."""
+        self._closing = True
+        if self._task is None:
+            return
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        done, _ = await asyncio.wait({self._task}, timeout=deadline_s)
+        if not done:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._task = None
+        self._closing = False
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._wake = loop.create_future()
+                await self._wake
+                continue
+            batch = self._next_batch()
+            self._in_flight = batch
+            answers = await self._write_surely(batch)
+            self._in_flight = ()
+            # A plain callback: a workflow's loop must not be drained inside a task of this one (engine/loop.py).
+            loop.call_soon(self._deliver_all, batch, answers)
+            while self._room and len(self._waiting) < BATCH_LIMIT:
+                turn = self._room.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    break
+
+    def _next_batch(self) -> Sequence[Item]:
+        waiting = self._waiting
+        if len(waiting) <= BATCH_LIMIT:
+            batch = list(waiting)
+            waiting.clear()
+            return batch
+        return [waiting.popleft() for _ in range(BATCH_LIMIT)]
+
+    def _deliver_all(self, batch: Sequence[Item], answers: Sequence[Answer | Exception]) -> None:
+        for item, answer in zip(batch, answers, strict=True):
+            try:
+                self._deliver(item, answer)
+            except Exception:
+                logger.exception("An answer of the journal could not be delivered.")
+        while self._room and len(self) < BATCH_LIMIT:
+            turn = self._room.popleft()
+            if not turn.done():
+                turn.set_result(None)
+
+    async def _write_surely(self, batch: Sequence[Item]) -> Sequence[Answer | Exception]:
+        """Write a batch, waiting out every loss of the database (P4): the same items go again until answered."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._write(batch)
+            except StoreUnavailable as error:
+                logger.warning("The database can't be reached; writes wait and go again.", extra={"reason": str(error)})
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            except Exception as error:
+                if len(batch) == 1:
+                    logger.exception("The database refuses a write.")
+                    return [error]
+                # One item that the store can't take must not stop the others: halve until it stands alone.
+                middle = len(batch) // 2
+                return [*await self._write_surely(batch[:middle]), *await self._write_surely(batch[middle:])]
+
+
+class _Submission:
+    """A change and who wants to know of it."""
+
+    __slots__ = ("change", "listener")
+
+    def __init__(self, change: Change, listener: ChangeListener) -> None:
+        self.change = change
+        self.listener = listener
+
+
+class _StartRequest:
+    """A start and who waits for it."""
+
+    __slots__ = ("answer", "run")
+
+    def __init__(self, run: NewRun, answer: asyncio.Future[Started]) -> None:
+        self.run = run
+        self.answer = answer
+
+
+class Journal:
+    """The one writer of a process. Must be used from one event loop."""
+
+    def __init__(self, store: Store, *, capacity: int, timeout: timedelta) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._timeout_s = timeout.total_seconds()
+        self._changes = Lane("changes", self._commit, self._committed)
+        self._starts = Lane("starts", self._start, self._started)
+
+    def submit(self, change: Change, listener: ChangeListener) -> None:
+        """Have `change` committed; `listener` hears of it. Never blocks: call `room` before where it can be awaited."""
+        self._changes.add(_Submission(change, listener))
+
+    async def room(self) -> None:
+        """Wait while the journal is full."""
+        if len(self._changes) >= self._capacity:
+            await self._changes.room(self._capacity)
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        """Store new runs and answer when they are durable, in order.
+
+        Raises StoreUnavailable where the database could not be reached in time and nothing was written,
+        OutcomeUnknown where a write was under way when the time was over.
+        """
+        if len(self._starts) >= self._capacity:
+            await self._starts.room(self._capacity)
+        loop = asyncio.get_running_loop()
+        requests = [_StartRequest(run, loop.create_future()) for run in runs]
+        for request in requests:
+            self._starts.add(request)
+        if len(requests) == 1:
+            await self._wait([requests[0].answer])
+        elif requests:
+            await self._wait([request.answer for request in requests])
+        missing = [request for request in requests if not request.answer.done()]
+        if missing:
+            withdrawn = [self._starts.withdraw(request) for request in missing]
+            raise _late(self._timeout_s, certainly_not=len(missing) == len(requests) and all(withdrawn))
+        return [request.answer.result() for request in requests]
+
+    async def _wait(self, answers: list[asyncio.Future[Started]]) -> None:
+        # asyncio.wait costs 15 µs; a start alone, the common case, is awaited with a bare timer.
+        if len(answers) > 1:
+            await asyncio.wait(answers, timeout=self._timeout_s)
+            return
+        loop = asyncio.get_running_loop()
+        alarm: asyncio.Future[None] = loop.create_future()
+        answer = answers[0]
+
+        def ring(_: object = None) -> None:
+            if not alarm.done():
+                alarm.set_result(None)
+
+        answer.add_done_callback(ring)
+        timer = loop.call_later(self._timeout_s, ring)
+        try:
+            await alarm
+        finally:
+            timer.cancel()
+
+    async def close(self) -> None:
+        """Commit what waits, for at most the store's timeout, and end. What can't be committed is left undone."""
+        await self._starts.close(deadline_s=self._timeout_s)
+        await self._changes.close(deadline_s=self._timeout_s)
+
+    async def _commit(self, batch: Sequence[_Submission]) -> Sequence[tuple[Applied, datetime]]:
+        committed = await self._store.commit([submission.change for submission in batch])
+        now, earlier = committed.now, committed.earlier
+        if not earlier:
+            return [(outcome, now) for outcome in committed.outcomes]
+        return [(outcome, earlier.get(place, now)) for place, outcome in enumerate(committed.outcomes)]
+
+    def _committed(self, submission: _Submission, answer: tuple[Applied, datetime] | Exception) -> None:
+        if isinstance(answer, Exception):
+            submission.listener.refused(submission.change, answer)
+        else:
+            submission.listener.committed(submission.change, answer[0], answer[1])
+
+    async def _start(self, batch: Sequence[_StartRequest]) -> Sequence[Started]:
+        return await self._store.start([request.run for request in batch])
+
+    def _started(self, request: _StartRequest, answer: Started | Exception) -> None:
+        if request.answer.done():
+            return
+        if isinstance(answer, Exception):
+            request.answer.set_exception(answer)
+        else:
+            request.answer.set_result(answer)
+
+
+def _late(timeout_s: float, *, certainly_not: bool) -> Exception:
+    if certainly_not:
+        return StoreUnavailable(
+            f"the database did not answer for {timeout_s:g} s, so nothing was started. Start again once it is back."
+        )
+    return OutcomeUnknown(
+        f"the connection to the database was lost during the start and did not come back within {timeout_s:g} s. "
+        "The run may or may not be there: start again with the same id, which can't make a second one."
+    )

@@ -1,0 +1,94 @@
+"""Turning exceptions into data, and data into text. Nothing is ever revived from it (P25)."""
+
+from __future__ import annotations
+
+import traceback
+from datetime import datetime
+
+import msgspec
+
+from kagzi.errors import KagziError, PayloadError, StepFailed
+from kagzi.model.error import ErrorKind, StepError
+
+_MESSAGE_LIMIT = 10_000
+_TRACEBACK_LIMIT = 20_000
+_CAUSES_LIMIT = 10
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(StepError)
+
+
+def describe(error: BaseException, *, now: datetime) -> StepError:
+    """Describe an exception as data. An error that is a step's own failure keeps the kind it has."""
+    if isinstance(error, StepFailed):
+        return _own(error, error.error.kind, now=now)
+    return _own(error, _kind(error), now=now)
+
+
+def _own(error: BaseException, kind: ErrorKind, *, now: datetime, depth: int = 0) -> StepError:
+    return StepError(
+        kind=kind,
+        message=_storable(str(error), limit=_MESSAGE_LIMIT),
+        type=_storable(type(error).__name__, limit=255),
+        retryable=kind.retryable,
+        traceback=_storable("".join(traceback.format_exception(error, chain=False)), limit=_TRACEBACK_LIMIT),
+        occurred_at=now,
+        causes=tuple(_own(cause, _kind(cause), now=now, depth=depth + 1) for cause in _causes(error, depth=depth)),
+    )
+
+
+def _causes(error: BaseException, *, depth: int) -> tuple[BaseException, ...]:
+    if depth >= _CAUSES_LIMIT:
+        return ()
+    if isinstance(error, BaseExceptionGroup):
+        return tuple(error.exceptions[:_CAUSES_LIMIT])
+    return (error.__cause__,) if error.__cause__ is not None else ()
+
+
+def _kind(error: BaseException) -> ErrorKind:
+    match error:
+        case StepFailed():
+            return error.error.kind
+        case PayloadError():
+            return ErrorKind.VALIDATION_FAILED
+        case TimeoutError():
+            return ErrorKind.TIMEOUT
+        case ConnectionError():
+            return ErrorKind.NETWORK_ERROR
+        case KagziError():
+            return ErrorKind.INVALID_INPUT
+        case _:
+            return ErrorKind.UNKNOWN
+
+
+def _storable(text: str, *, limit: int) -> str:
+    """Cut to `limit` characters and replace what no store keeps (lone surrogates)."""
+    if len(text) > limit:
+        text = text[: limit - 3] + "..."
+    return text.encode("utf-8", "replace").decode()
+
+
+def encode_error(error: StepError) -> str:
+    """Turn error data into JSON text. It holds no NUL: JSON escapes it."""
+    return _encoder.encode(error).decode()
+
+
+def decode_error(text: str) -> StepError:
+    """Turn JSON text into error data; text that isn't such gives an UNKNOWN error that says so, and never raises."""
+    try:
+        return _decoder.decode(text)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        return StepError(kind=ErrorKind.UNKNOWN, type="Unreadable", message=f"the stored error can't be read: {error}")
+
+
+def poison_error(*, crashes: int, now: datetime | None = None) -> StepError:
+    """What a run is set aside with that killed its worker `crashes` times in a row."""
+    return StepError(
+        kind=ErrorKind.POISON_RUN,
+        type="PoisonRun",
+        message=(
+            f"the run's worker died {crashes} times in a row without one new checkpoint, so the run was set aside to "
+            "keep the others going. Find out what kills the process (memory, a crash in native code), then retry it."
+        ),
+        occurred_at=now,
+    )
