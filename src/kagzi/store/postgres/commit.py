@@ -1,0 +1,299 @@
+"""Changes of executions: one statement, one trip, one transaction, every change under its own run's row lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from kagzi.model.change import Applied, Change, Committed, Transition
+from kagzi.model.run import RunId
+from kagzi.model.step import StepRecord
+from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.connections import Connections, Row
+from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED
+
+_ON_CONFLICT = """
+    -- Finished operations are immutable; one that was only shown as open is finished now.
+    ON CONFLICT (run_id, step_id) DO UPDATE SET
+        seq = excluded.seq, kind = excluded.kind, status = excluded.status, output = excluded.output,
+        error = excluded.error, attempts = excluded.attempts,
+        started_at = coalesce(excluded.started_at, step_runs.started_at), finished_at = excluded.finished_at,
+        wake_at = NULL, child_run_id = excluded.child_run_id
+    WHERE step_runs.seq IS NULL
+"""
+
+_COLUMNS = """run_id, step_id, seq, kind, status, output, error, attempts, started_at, finished_at, child_run_id"""
+
+# A batch of one, the sequential run's every step: 0.24 ms where the array form takes 0.38.
+_ONE_RECORD = f"""
+WITH owned AS MATERIALIZED (
+    SELECT w.run_id FROM {{schema}}.workflow_runs AS w
+    WHERE w.run_id = $1 AND w.fence = $2 AND w.status = 'RUNNING'
+    FOR NO KEY UPDATE
+)
+INSERT INTO {{schema}}.step_runs ({_COLUMNS})
+SELECT owned.run_id, $3, $4, $5, $6, $7, $8, $9, $10::timestamptz, now(), $11::uuid FROM owned
+{_ON_CONFLICT}
+RETURNING now()
+"""
+
+_SET_TRANSITION = """
+    status = t.status, output = t.output, error = t.error, waits = t.waits, worker_key = NULL,
+    available_at = CASE t.status
+        WHEN 'PENDING' THEN now()
+        -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
+        WHEN 'SLEEPING' THEN CASE WHEN w.inbox > t.inbox THEN now() ELSE t.wake_at END
+    END,
+    finished_at = CASE WHEN t.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN now() END
+"""
+
+_ONE_TRANSITION = f"""
+UPDATE {{schema}}.workflow_runs AS w SET {_SET_TRANSITION}
+FROM (
+    SELECT $3::text AS status, $4::text AS output, $5::text AS error, $6::timestamptz AS wake_at, $7::text AS waits,
+        $8::integer AS inbox
+) AS t
+WHERE w.run_id = $1 AND w.fence = $2 AND w.status = 'RUNNING'
+RETURNING now(),
+    CASE WHEN w.awaited AND w.finished_at IS NOT NULL THEN {TELL_ENDED} END,
+    CASE WHEN w.available_at <= now() THEN CASE WHEN {SOMEBODY_IDLE} THEN {TELL_DUE} END END
+"""
+
+# `held` must be locked before anything is written, and by primary key alone: what else is asked of the row must not
+# offer the planner another index. Its answer is an array by place, for with hash joins off a join of two sets made
+# here would compare each with each.
+_OWNED = """
+WITH held AS MATERIALIZED (
+    SELECT coalesce(array_agg(w.run_id IS NOT NULL ORDER BY asked.place), '{}') AS mine
+    FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS asked (run_id, fence, place)
+    LEFT JOIN LATERAL (
+        SELECT r.run_id FROM {schema}.workflow_runs AS r
+        WHERE r.run_id = asked.run_id AND r.fence = asked.fence AND r.status = 'RUNNING'
+        FOR NO KEY UPDATE
+    ) AS w ON true
+)
+"""
+
+_STORED = f"""
+, stored AS (
+    INSERT INTO {{schema}}.step_runs ({_COLUMNS})
+    SELECT ($1::uuid[])[n.place], n.step_id, n.seq, n.kind, n.status, n.output, n.error, n.attempts, n.started_at,
+        now(), n.child_run_id
+    FROM unnest(
+        $3::integer[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[], $10::integer[],
+        $11::timestamptz[], $12::uuid[]
+    ) AS n (place, step_id, seq, kind, status, output, error, attempts, started_at, child_run_id)
+    WHERE (SELECT mine FROM held)[n.place]
+    {_ON_CONFLICT}
+    RETURNING 1
+)
+"""
+
+_TRANSITED = f"""
+, transited AS (
+    UPDATE {{schema}}.workflow_runs AS w SET {_SET_TRANSITION}
+    FROM unnest(
+        $<0>::integer[], $<1>::text[], $<2>::text[], $<3>::text[], $<4>::timestamptz[], $<5>::text[], $<6>::integer[]
+    ) AS t (place, status, output, error, wake_at, waits, inbox)
+    WHERE w.run_id = ($1::uuid[])[t.place] AND (SELECT mine FROM held)[t.place]
+    RETURNING w.awaited, w.finished_at, w.available_at
+)
+"""
+
+_ANSWER = "SELECT now(), CASE WHEN false = ANY (held.mine) THEN held.mine END"
+_COUNT_STORED = ", (SELECT count(*) FROM stored)"
+_NONE_STORED = ", 0"
+_TELL = f""",
+    (SELECT {TELL_ENDED} FROM transited WHERE awaited AND finished_at IS NOT NULL LIMIT 1),
+    (SELECT {TELL_DUE} FROM transited WHERE available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1)
+"""
+
+
+def _transited_from(first: int) -> str:
+    text = _TRANSITED
+    for offset in range(7):
+        text = text.replace(f"$<{offset}>", f"${first + offset}")
+    return text
+
+
+_RECORDS = _OWNED + _STORED + _ANSWER + _COUNT_STORED + " FROM held"
+_TRANSITIONS = _OWNED + _transited_from(3) + _ANSWER + _NONE_STORED + _TELL + " FROM held"
+_MIXED = _OWNED + _STORED + _transited_from(13) + _ANSWER + _COUNT_STORED + _TELL + " FROM held"
+
+# After an answer that isn't plain: what is there now? Rare (an earlier try of ours, or a lost lease).
+_RUNS_THERE = """
+SELECT r.run_id::text, r.fence, r.status FROM {schema}.workflow_runs AS r WHERE r.run_id = ANY ($1::uuid[])
+"""
+_RECORDS_THERE = """
+SELECT s.run_id::text, s.step_id, s.finished_at
+FROM unnest($1::uuid[], $2::text[]) AS asked (run_id, step_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.step_runs AS s WHERE s.run_id = asked.run_id AND s.step_id = asked.step_id
+) AS s
+WHERE s.seq IS NOT NULL
+"""
+
+
+class Committer:
+    """The verb `commit`."""
+
+    def __init__(self, connections: Connections, names: Names) -> None:
+        self._connections = connections
+        self._one_record = names.fill(_ONE_RECORD)
+        self._one_transition = names.fill(_ONE_TRANSITION)
+        self._records = names.fill(_RECORDS)
+        self._transitions = names.fill(_TRANSITIONS)
+        self._mixed = names.fill(_MIXED)
+        self._runs_there = names.fill(_RUNS_THERE)
+        self._records_there = names.fill(_RECORDS_THERE)
+
+    async def commit(self, changes: Sequence[Change]) -> Committed:
+        """One trip, and one or two more only where a change was refused or a record was there already."""
+        if len(changes) == 1:
+            rows = await self._commit_one(changes[0])
+            if rows:
+                return Committed(outcomes=_ONE_APPLIED, now=rows[0][0])
+        return await self._commit_many(changes)
+
+    async def _commit_one(self, change: Change) -> list[Row]:
+        transition = change.transition
+        if transition is None:
+            if len(change.records) == 1:
+                return await self._connections.fetch(
+                    self._one_record, change.run_id, change.fence, *_record_arguments(change.records[0])
+                )
+        elif not change.records:
+            return await self._connections.fetch(
+                self._one_transition, change.run_id, change.fence, *_transition_arguments(transition)
+            )
+        return []
+
+    async def _commit_many(self, changes: Sequence[Change]) -> Committed:
+        batch = _Batch(changes)
+        if not batch.transitions:
+            rows = await self._connections.fetch(self._records, batch.runs, batch.fences, *batch.record_columns())
+        elif not batch.records:
+            rows = await self._connections.fetch(self._transitions, batch.runs, batch.fences, *batch.transition_columns())
+        else:
+            rows = await self._connections.fetch(
+                self._mixed, batch.runs, batch.fences, *batch.record_columns(), *batch.transition_columns()
+            )
+        now, mine, stored = rows[0][0], rows[0][1], rows[0][2]
+        if mine is None and stored == len(batch.records):
+            return Committed(outcomes=(Applied.APPLIED,) * len(changes), now=now)
+        return await self._classify(changes, batch, now, mine)
+
+    async def _classify(
+        self, changes: Sequence[Change], batch: _Batch, now: datetime, mine: list[bool] | None
+    ) -> Committed:
+        runs = {
+            row[0]: (row[1], row[2]) for row in await self._connections.fetch(self._runs_there, list(set(batch.runs)))
+        }
+        wanted = [(change.run_id, record.step_id) for change in changes for record in change.records]
+        there = {
+            (row[0], row[1]): row[2]
+            for row in await self._connections.fetch(
+                self._records_there, [run_id for run_id, _ in wanted], [step_id for _, step_id in wanted]
+            )
+        }
+        outcomes: list[Applied] = []
+        earlier: dict[int, datetime] = {}
+        for place, change in enumerate(changes):
+            owned = mine is None or mine[batch.places[change.run_id, change.fence] - 1]
+            times = [there.get((change.run_id, record.step_id)) for record in change.records]
+            outcome = _outcome(change, owned=owned, run=runs.get(change.run_id), times=times, now=now)
+            outcomes.append(outcome)
+            before = [time for time in times if time is not None and time != now]
+            if before and outcome is not Applied.LOST:
+                earlier[place] = max(before)
+        return Committed(outcomes=tuple(outcomes), now=now, earlier=earlier)
+
+
+_ONE_APPLIED = (Applied.APPLIED,)
+
+
+def _outcome(
+    change: Change,
+    *,
+    owned: bool,
+    run: tuple[int, str] | None,
+    times: list[datetime | None],
+    now: datetime,
+) -> Applied:
+    """Tell our own earlier try from a lost lease.
+
+    Everybody else who changes a run's status increments its fence, so equal fence and the status that we wanted mean
+    that we wrote it. A record's time is the time of the transaction that stored it: ours is `now`.
+    """
+    if owned:
+        new = change.transition is not None or not change.records or now in times
+        return Applied.APPLIED if new else Applied.ALREADY
+    if run is None or run[0] != change.fence or None in times:
+        return Applied.LOST
+    if change.transition is not None:
+        return Applied.ALREADY if run[1] == change.transition.status.value else Applied.LOST
+    return Applied.ALREADY if change.records else Applied.LOST
+
+
+class _Batch:
+    """Changes taken apart into columns. Runs are sorted, so that two batches never wait for each other's locks."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self.runs: list[RunId] = []
+        self.fences: list[int] = []
+        self.places: dict[tuple[RunId, int], int] = {}
+        self.records: list[StepRecord] = []
+        self.transitions: list[Transition] = []
+        self._record_places: list[int] = []
+        self._transition_places: list[int] = []
+        for change in sorted(changes, key=_run_id):
+            key = (change.run_id, change.fence)
+            place = self.places.get(key)
+            if place is None:
+                self.runs.append(change.run_id)
+                self.fences.append(change.fence)
+                place = self.places[key] = len(self.runs)  # counted from 1, as SQL counts
+            for record in change.records:
+                self.records.append(record)
+                self._record_places.append(place)
+            if change.transition is not None:
+                self.transitions.append(change.transition)
+                self._transition_places.append(place)
+
+    def record_columns(self) -> tuple[list[Any], ...]:
+        columns = zip(*map(_record_arguments, self.records), strict=True)
+        return self._record_places, *map(list, columns)
+
+    def transition_columns(self) -> tuple[list[Any], ...]:
+        columns = zip(*map(_transition_arguments, self.transitions), strict=True)
+        return self._transition_places, *map(list, columns)
+
+
+def _run_id(change: Change) -> RunId:
+    return change.run_id
+
+
+def _record_arguments(record: StepRecord) -> tuple[Any, ...]:
+    return (
+        record.step_id,
+        record.seq,
+        record.kind,
+        record.status,
+        record.output,
+        record.error,
+        record.attempts,
+        record.started_at,
+        record.child_run_id,
+    )
+
+
+def _transition_arguments(transition: Transition) -> tuple[Any, ...]:
+    return (
+        transition.status,
+        transition.output,
+        transition.error,
+        transition.wake_at,
+        transition.waits,
+        transition.inbox,
+    )

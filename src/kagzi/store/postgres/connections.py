@@ -1,0 +1,234 @@
+"""Connections to the server: a few, kept open, the one used last taken first.
+
+Our own instead of asyncpg's pool: that one costs 60 µs a loan, and its proxies hide when a connection is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from kagzi.clock import monotonic
+from kagzi.errors import ConfigError, StoreUnavailable
+from kagzi.settings import Settings
+from kagzi.store.postgres.address import Address
+from kagzi.store.postgres.failures import RETRYABLE, explain
+
+Row = asyncpg.Record
+Connection = asyncpg.Connection  # without its type parameter: asyncpg's class takes none at run time
+
+_PATIENCE = 5  # how often a statement that the server undid (deadlock, serialization) is done again
+_LONGEST_CONNECT_S = 10.0
+
+# Every statement of ours is a handful of index lookups. A plan made while the tables were young and empty is kept by
+# the connection, so it must not depend on how empty they were: nested loops over indexes, always.
+PLANNER = {
+    "jit": "off",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+}
+
+# A start must be on disk when it is acknowledged. What is stronger than `on` (remote_apply) stays.
+_DURABLE = """
+SELECT set_config('synchronous_commit', 'on', $1::boolean)
+WHERE current_setting('synchronous_commit') IN ('off', 'local')
+"""
+
+
+class Connections:
+    """At most `size` connections to one address."""
+
+    def __init__(self, address: Address, settings: Settings, *, size: int) -> None:
+        self._address = address
+        self._timeout_s = settings.store_timeout.total_seconds()
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+        self._out: set[Connection] = set()
+        self._closed = False
+        self._prologue = _transaction_prologue() if address.pooled else ""
+
+    async def open(self) -> None:
+        """Connect once, so that a wrong URL is told now. Idempotent."""
+        self._closed = False
+        if not self._idle and not self._out:
+            await self.fetch("SELECT 1")
+
+    async def close(self) -> None:
+        """End every connection; what is under way on one ends in StoreUnavailable. Idempotent."""
+        self._closed = True
+        for connection in (*self._idle, *self._out):
+            connection.terminate()
+        self._idle.clear()
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[Row]:
+        """Run one statement in a transaction of its own and return its rows.
+
+        Raises StoreUnavailable where the server can't be reached or doesn't answer within `store_timeout`.
+        """
+        for _ in range(_PATIENCE):
+            try:
+                return await self._fetch(sql, arguments)
+            except RETRYABLE as error:
+                failure: BaseException = error
+        raise _explained(failure, self._address) from failure
+
+    async def now(self) -> datetime:
+        """The store's clock."""
+        now: datetime = (await self.fetch("SELECT now()"))[0][0]
+        return now
+
+    @asynccontextmanager
+    async def transaction(self, *, timeout_s: float) -> AsyncIterator[Connection]:
+        """Lend a connection for one transaction of several statements, which ends within `timeout_s`."""
+        connection = await self._take()
+        try:
+            async with asyncio.timeout(timeout_s), connection.transaction(isolation="read_committed"):
+                await connection.execute(f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}")
+                yield connection
+        except BaseException:
+            self._discard(connection)
+            raise
+        self._give_back(connection)
+
+    async def _fetch(self, sql: str, arguments: tuple[Any, ...]) -> list[Row]:
+        connection = await self._take()
+        try:
+            if self._prologue:
+                rows = await self._fetch_pooled(connection, sql, arguments)
+            else:
+                rows = await connection.fetch(sql, *arguments, timeout=self._timeout_s)
+        except RETRYABLE:
+            self._give_back(connection)
+            raise
+        except asyncpg.PostgresError as error:
+            self._discard(connection)
+            raise _explained(error, self._address) from error
+        except Exception as error:
+            self._discard(connection)
+            self._distrust()
+            raise _explained(error, self._address) from error
+        except BaseException:  # cancelled: the server may still be at it, and its answer must not meet the next question
+            self._discard(connection)
+            raise
+        self._give_back(connection)
+        return rows
+
+    async def _fetch_pooled(self, connection: Connection, sql: str, arguments: tuple[Any, ...]) -> list[Row]:
+        async with asyncio.timeout(self._timeout_s):
+            await connection.execute(self._prologue)
+            try:
+                rows: list[Row] = await connection.fetch(sql, *arguments)
+            except asyncpg.PostgresError:
+                await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
+            return rows
+
+    async def _take(self) -> Connection:
+        deadline = monotonic() + self._timeout_s
+        try:
+            if self._free.locked():
+                async with asyncio.timeout(self._timeout_s):
+                    await self._free.acquire()
+            else:
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"every connection to PostgreSQL at {self._address.shown} was busy for {self._timeout_s:g} s. "
+                "Raise KAGZI_POOL_SIZE, or look for slow statements."
+            ) from error
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                self._out.add(connection)
+                return connection
+        try:
+            if self._closed:
+                raise StoreUnavailable("the store is closed. Open it again, or keep it open while calls are under way.")
+            connection = await connect(self._address, timeout_s=deadline - monotonic(), statement_s=self._timeout_s)
+        except BaseException:
+            self._free.release()
+            raise
+        self._out.add(connection)
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        self._out.discard(connection)
+        if self._closed:
+            connection.terminate()
+        else:
+            self._idle.append(connection)
+        self._free.release()
+
+    def _discard(self, connection: Connection) -> None:
+        self._out.discard(connection)
+        connection.terminate()
+        self._free.release()
+
+    def _distrust(self) -> None:
+        """Drop the idle connections too: what broke one has likely broken them all, and each would cost a time-out."""
+        for connection in self._idle:
+            connection.terminate()
+        self._idle.clear()
+
+
+async def connect(address: Address, *, timeout_s: float, statement_s: float) -> Connection:
+    """Open a connection that keeps our promises about durability and plans. Raises StoreUnavailable, ConfigError."""
+    try:
+        connection: Connection = await asyncpg.connect(
+            address.url,
+            timeout=max(0.001, min(timeout_s, _LONGEST_CONNECT_S)),
+            server_settings=None if address.pooled else _session_settings(statement_s),
+            # A pooler may give every transaction another server, which knows no statement prepared before.
+            statement_cache_size=0 if address.pooled else 200,
+            max_cached_statement_lifetime=0,
+        )
+    except Exception as error:
+        raise _explained(error, address) from error
+    try:
+        await _prepare(connection, address, timeout_s=statement_s)
+    except BaseException as error:
+        connection.terminate()
+        if isinstance(error, Exception) and (told := explain(error, address)) is not None:
+            raise told from error
+        raise
+    return connection
+
+
+async def _prepare(connection: Connection, address: Address, *, timeout_s: float) -> None:
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise ConfigError(
+            f"the database at {address.shown} keeps text in {encoding}, which can't hold every payload. "
+            "Use one made with ENCODING 'UTF8'."
+        )
+    if not address.pooled:
+        await connection.execute(_DURABLE.replace("$1::boolean", "false"), timeout=timeout_s)
+
+
+def _session_settings(statement_s: float) -> dict[str, str]:
+    milliseconds = str(max(1, int(statement_s * 1000)))
+    return {
+        **PLANNER,
+        "application_name": "kagzi",
+        "default_transaction_isolation": "read committed",
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+    }
+
+
+def _transaction_prologue() -> str:
+    """What a pooled call begins with, in one trip: settings must not outlive the transaction."""
+    settings = "".join(f"SET LOCAL {name} = {value};" for name, value in PLANNER.items())
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings} {_DURABLE.replace('$1::boolean', 'true')}"
+
+
+def _explained(error: BaseException, address: Address) -> BaseException:
+    return explain(error, address) or error

@@ -1,0 +1,70 @@
+"""What a failure of the driver means to us."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from kagzi.errors import KagziError, MigrationError, StoreUnavailable
+from kagzi.store.postgres.address import Address
+
+RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""The server undid the statement as a whole; doing it again at once is right."""
+
+_LOGIN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+_UNMIGRATED = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+)
+
+_UNAVAILABLE = (
+    *RETRYABLE,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled, statement_timeout
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full, out of memory
+    asyncpg.PostgresSystemError,
+    asyncpg.InternalServerError,
+    asyncpg.InvalidTransactionStateError,  # read-only: a standby after a failover
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidSQLStatementNameError,  # a pooler that moved us to another server
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+
+def explain(error: BaseException, address: Address) -> KagziError | None:
+    """The error of ours that a failure of the driver amounts to; None where it is a mistake in a statement.
+
+    Never quotes the URL, which may hold a password.
+    """
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    match error:
+        case asyncpg.DataError() | asyncpg.exceptions._base.ClientConfigurationError():
+            return None
+        case _ if isinstance(error, _LOGIN):
+            return StoreUnavailable(
+                f"PostgreSQL at {address.shown} refused the login ({reason}). Check user, password and database in "
+                "KAGZI_DATABASE_URL."
+            )
+        case _ if isinstance(error, _UNMIGRATED):
+            return MigrationError(
+                f"the schema of PostgreSQL at {address.shown} is not up to date ({reason}). Run `kagzi db migrate`, "
+                "and check KAGZI_SCHEMA."
+            )
+        case TimeoutError():
+            return StoreUnavailable(
+                f"PostgreSQL at {address.shown} did not answer in time. Check its load and the network, or raise "
+                "KAGZI_STORE_TIMEOUT."
+            )
+        case asyncpg.InterfaceError():
+            return StoreUnavailable(f"the connection to PostgreSQL at {address.shown} was lost ({reason}). Try again.")
+        case _ if isinstance(error, _UNAVAILABLE):
+            return StoreUnavailable(
+                f"PostgreSQL at {address.shown} can't be used now ({reason}). Check that it is up and reachable, "
+                "takes more connections and is not a standby."
+            )
+        case _:
+            return None

@@ -1,0 +1,160 @@
+"""Looking at runs: for people, for waiters and for those who ask what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kagzi.model.run import RunFilter, RunId, RunOutcome, RunStatus, StoredRun
+from kagzi.model.step import StoredStep
+from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.connections import Connections, Row
+from kagzi.store.postgres.rows import (
+    PAYLOAD_COLUMNS,
+    RUN_COLUMNS,
+    RUN_STATUSES,
+    STEP_COLUMNS,
+    stored_run,
+    stored_step,
+    word,
+)
+
+_GET = f"SELECT {RUN_COLUMNS}, {PAYLOAD_COLUMNS} FROM {{schema}}.workflow_runs AS r WHERE r.run_id = $1"
+
+_FIND = f"SELECT {RUN_COLUMNS} FROM {{schema}}.workflow_runs AS r WHERE r.namespace = $1"
+
+_STEPS = f"""
+SELECT {STEP_COLUMNS} FROM {{schema}}.step_runs AS s WHERE s.run_id = $1
+ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
+"""
+
+# The flag is only a hint, so its commit need not wait for the disk, and so doesn't keep the run's own commit waiting
+# for the row: synchronous_commit is turned off for this transaction.
+_OUTCOMES = """
+WITH asked AS MATERIALIZED (
+    SELECT r.run_id, r.status, r.output, r.error, r.awaited
+    FROM unnest($1::uuid[]) AS a (run_id)
+    CROSS JOIN LATERAL (SELECT * FROM {schema}.workflow_runs AS r WHERE r.run_id = a.run_id) AS r
+),
+unmarked AS MATERIALIZED (
+    SELECT w.run_id
+    FROM (SELECT run_id FROM asked WHERE NOT awaited AND status IN ('PENDING', 'RUNNING', 'SLEEPING') ORDER BY run_id) AS a
+    CROSS JOIN LATERAL (
+        SELECT w.run_id FROM {schema}.workflow_runs AS w WHERE w.run_id = a.run_id FOR NO KEY UPDATE
+    ) AS w
+    WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
+),
+marked AS (
+    UPDATE {schema}.workflow_runs AS w SET awaited = true FROM unmarked WHERE w.run_id = unmarked.run_id RETURNING 1
+)
+SELECT a.run_id::text, a.status, a.output, a.error, (SELECT count(*) FROM marked)
+FROM (SELECT) AS always
+LEFT JOIN asked AS a ON a.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
+"""
+
+_EXISTING = """
+SELECT r.run_id::text
+FROM unnest($1::uuid[]) AS a (run_id)
+CROSS JOIN LATERAL (SELECT r.run_id FROM {schema}.workflow_runs AS r WHERE r.run_id = a.run_id) AS r
+"""
+
+# From the claim index and the owner index, which together hold every open run and no finished one.
+_COUNT_OPEN = """
+SELECT o.workflow, o.version, count(*)
+FROM (
+    SELECT r.workflow, r.version FROM {schema}.workflow_runs AS r
+    WHERE r.namespace = $1 AND r.status IN ('PENDING', 'SLEEPING')
+    UNION ALL
+    SELECT r.workflow, r.version FROM {schema}.workflow_runs AS r
+    WHERE r.namespace = $1 AND r.worker_key IS NOT NULL
+) AS o
+GROUP BY o.workflow, o.version
+"""
+
+_SET_DEFAULT_VERSION = """
+INSERT INTO {schema}.workflow_versions (namespace, workflow, default_version) VALUES ($1, $2, $3)
+ON CONFLICT (namespace, workflow) DO UPDATE SET default_version = excluded.default_version
+"""
+_DEFAULT_VERSION = """
+SELECT v.default_version FROM {schema}.workflow_versions AS v WHERE v.namespace = $1 AND v.workflow = $2
+"""
+
+
+class Reader:
+    """The verbs that read, and the default versions."""
+
+    def __init__(self, connections: Connections, names: Names) -> None:
+        self._connections = connections
+        self._get = names.fill(_GET)
+        self._find = names.fill(_FIND)
+        self._steps = names.fill(_STEPS)
+        self._outcomes = names.fill(_OUTCOMES)
+        self._existing = names.fill(_EXISTING)
+        self._count_open = names.fill(_COUNT_OPEN)
+        self._set_default_version = names.fill(_SET_DEFAULT_VERSION)
+        self._default_version = names.fill(_DEFAULT_VERSION)
+
+    async def get(self, run_id: RunId) -> StoredRun | None:
+        rows = await self._connections.fetch(self._get, run_id)
+        if not rows:
+            return None
+        row = rows[0]
+        return stored_run(row, input=row["input"], output=row["output"], error=row["error"])
+
+    async def find(self, wanted: RunFilter) -> list[StoredRun]:
+        sql, arguments = _filtered(self._find, wanted)
+        rows = await self._connections.fetch(sql, *arguments)
+        return [stored_run(row, input=None, output=None, error=None) for row in rows]
+
+    async def steps(self, run_id: RunId) -> list[StoredStep]:
+        return [stored_step(row) for row in await self._connections.fetch(self._steps, run_id)]
+
+    async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
+        """One trip, and one more when runs are marked as awaited: one that ended meanwhile announced nothing."""
+        rows = await self._connections.fetch(self._outcomes, list(run_ids))
+        ended = [_outcome(row) for row in rows if row[0] is not None]
+        if rows[0][4]:
+            known = {outcome.run_id for outcome in ended}
+            rest = [run_id for run_id in run_ids if run_id not in known]
+            rows = await self._connections.fetch(self._outcomes, rest)
+            ended += [_outcome(row) for row in rows if row[0] is not None]
+        return ended
+
+    async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
+        return {row[0] for row in await self._connections.fetch(self._existing, list(run_ids))}
+
+    async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
+        return {(row[0], row[1]): row[2] for row in await self._connections.fetch(self._count_open, namespace)}
+
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
+        await self._connections.fetch(self._set_default_version, namespace, workflow, version)
+
+    async def default_version(self, namespace: str, workflow: str) -> int | None:
+        rows = await self._connections.fetch(self._default_version, namespace, workflow)
+        return rows[0][0] if rows else None
+
+
+def _outcome(row: Row) -> RunOutcome:
+    return RunOutcome(run_id=row[0], status=word(RUN_STATUSES, row[1]), output=row[2], error=row[3])
+
+
+def _filtered(sql: str, wanted: RunFilter) -> tuple[str, list[Any]]:
+    """The statement for just the conditions that are given, so that each combination has a plan that fits it."""
+    conditions: list[tuple[str, Any]] = [
+        ("r.workflow = ", wanted.workflow),
+        ("r.queue = ", wanted.queue),
+        ("r.tags @> ", list(wanted.tags) or None),
+        ("r.id = ", wanted.id),
+        ("r.created_at > ", wanted.created_after),
+        ("r.run_id < ", wanted.cursor),
+    ]
+    arguments: list[Any] = [wanted.namespace]
+    if wanted.status is not None:
+        # Written out, for a partial index is only considered for a constant; the enum holds no quotes.
+        sql += f" AND r.status = '{RunStatus(wanted.status).value}'"
+    for condition, value in conditions:
+        if value is not None:
+            arguments.append(value)
+            sql += f" AND {condition}${len(arguments)}"
+    arguments.append(wanted.limit)
+    return f"{sql} ORDER BY r.run_id DESC LIMIT ${len(arguments)}", arguments

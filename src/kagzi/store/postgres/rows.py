@@ -1,0 +1,125 @@
+"""Rows into nouns. A value that this release doesn't know (a status of a later one) is passed on as it is: one strange
+row never breaks a listing."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from kagzi.model.run import RunStatus, StoredRun
+from kagzi.model.step import StepKind, StepRecord, StepStatus, StoredStep
+from kagzi.model.worker import StoredWorker, WorkerState
+from kagzi.store.postgres.connections import Row
+
+_Word = TypeVar("_Word", RunStatus, StepKind, StepStatus, WorkerState)
+
+RUN_STATUSES = {member.value: member for member in RunStatus}
+STEP_KINDS = {member.value: member for member in StepKind}
+STEP_STATUSES = {member.value: member for member in StepStatus}
+WORKER_STATES = {member.value: member for member in WorkerState}
+
+
+def word(known: dict[str, _Word], text: str) -> _Word:
+    """The member of that value, or the text itself where there is none."""
+    return known.get(text, text)  # type: ignore[arg-type]  # a StrEnum is a str to whoever shows it
+
+
+RUN_COLUMNS = """r.run_id::text, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status,
+    r.attempts, r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at,
+    r.waits, r.worker_key::text, r.parent_run_id::text, r.tags, r.attributes, r.error"""
+PAYLOAD_COLUMNS = "r.input, r.output"
+
+
+def stored_run(row: Row, *, input: str | None, output: str | None, error: str | None) -> StoredRun:  # noqa: A002 - the column
+    """A run from a row of RUN_COLUMNS."""
+    return StoredRun(
+        run_id=row["run_id"],
+        id=row["id"],
+        namespace=row["namespace"],
+        workflow=row["workflow"],
+        version=row["version"],
+        queue=row["queue"],
+        priority=row["priority"],
+        status=word(RUN_STATUSES, row["status"]),
+        input=input,
+        output=output,
+        error=error,
+        attempts=row["attempts"],
+        crashes=row["crashes"],
+        wakeups=row["wakeups"],
+        fence=row["fence"],
+        inbox=row["inbox"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        available_at=row["available_at"],
+        waits=row["waits"],
+        worker_key=row["worker_key"],
+        parent_run_id=row["parent_run_id"],
+        tags=tuple(row["tags"]),
+        attributes=row["attributes"],
+    )
+
+
+STEP_COLUMNS = """s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at, s.finished_at,
+    s.wake_at, s.child_run_id::text"""
+
+
+def stored_step(row: Row) -> StoredStep:
+    """An operation from a row of STEP_COLUMNS."""
+    return StoredStep(
+        step_id=row[0],
+        seq=row[1],
+        kind=word(STEP_KINDS, row[2]),
+        status=word(STEP_STATUSES, row[3]),
+        output=row[4],
+        error=row[5],
+        attempts=row[6],
+        started_at=row[7],
+        finished_at=row[8],
+        wake_at=row[9],
+        child_run_id=row[10],
+    )
+
+
+RECORD_COLUMNS = """s.run_id::text, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at,
+    s.finished_at, s.child_run_id::text"""
+
+
+def step_record(row: Row) -> StepRecord:
+    """A finished operation from a row of RECORD_COLUMNS."""
+    return StepRecord(
+        step_id=row[1],
+        seq=row[2],
+        kind=word(STEP_KINDS, row[3]),
+        status=word(STEP_STATUSES, row[4]),
+        output=row[5],
+        error=row[6],
+        attempts=row[7],
+        started_at=row[8],
+        finished_at=row[9],
+        child_run_id=row[10],
+    )
+
+
+WORKER_COLUMNS = """w.key::text, w.worker_id, w.namespace, w.host, w.pid, w.queues, w.workflows, w.versions, w.slots,
+    w.state, w.build_id, w.load, w.registered_at, w.beat_at, w.lease_until"""
+
+
+def stored_worker(row: Row) -> StoredWorker:
+    """A registration from a row of WORKER_COLUMNS."""
+    return StoredWorker(
+        key=row["key"],
+        worker_id=row["worker_id"],
+        namespace=row["namespace"],
+        host=row["host"],
+        pid=row["pid"],
+        queues=tuple(row["queues"]),
+        workflows=tuple(zip(row["workflows"], row["versions"], strict=False)),
+        slots=row["slots"],
+        state=word(WORKER_STATES, row["state"]),
+        build_id=row["build_id"],
+        load=row["load"],
+        registered_at=row["registered_at"],
+        beat_at=row["beat_at"],
+        lease_until=row["lease_until"],
+    )

@@ -1,0 +1,125 @@
+"""The PostgreSQL store's face: every verb of the protocol, each handed to the file that knows how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kagzi.model.change import Change, Committed
+from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
+from kagzi.model.step import StoredStep
+from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
+from kagzi.settings import Settings
+from kagzi.store.postgres.address import Names, parse_address
+from kagzi.store.postgres.claim import Claimer
+from kagzi.store.postgres.commit import Committer
+from kagzi.store.postgres.connections import Connections
+from kagzi.store.postgres.hints import Ear
+from kagzi.store.postgres.migrate import Migrator
+from kagzi.store.postgres.reading import Reader
+from kagzi.store.postgres.start import Starter
+from kagzi.store.postgres.workers import Register
+from kagzi.store.protocol import HintListener, SchemaStatus
+
+
+class PostgresStore:
+    """`kagzi.store.protocol.Store` on PostgreSQL 14 or later; the promises stand there.
+
+    Holds at most `settings.pool_size` connections, and one more while somebody listens for hints. Half of them are
+    kept for looking, so that no long listing keeps a checkpoint or a heartbeat waiting.
+    """
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        address = parse_address(url)
+        names = Names(settings.schema)
+        lookers = settings.pool_size // 2
+        self._writing = Connections(address, settings, size=settings.pool_size - lookers)
+        self._looking = Connections(address, settings, size=lookers) if lookers else self._writing
+        self._migrator = Migrator(self._looking, address, names)
+        self._starter = Starter(self._writing, names)
+        self._committer = Committer(self._writing, names)
+        self._claimer = Claimer(self._writing, names)
+        self._register = Register(self._writing, names)
+        self._reader = Reader(self._looking, names)
+        self._ear = Ear(address, names, settings)
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        await self._writing.open()
+        await self._looking.open()
+
+    async def close(self) -> None:
+        await self._ear.close()
+        await self._writing.close()
+        await self._looking.close()
+
+    async def migrate(self) -> int:
+        return await self._migrator.migrate()
+
+    async def schema_status(self) -> SchemaStatus:
+        return await self._migrator.status()
+
+    # -- the hot path ------------------------------------------------------------------------------------------
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        return await self._starter.start(runs)
+
+    async def commit(self, changes: Sequence[Change]) -> Committed:
+        return await self._committer.commit(changes)
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        return await self._claimer.claim(request)
+
+    # -- workers -----------------------------------------------------------------------------------------------
+
+    async def register(self, registration: Registration) -> BeatAnswer:
+        return await self._register.register(registration)
+
+    async def beat(self, beat: Beat) -> BeatAnswer:
+        return await self._register.beat(beat)
+
+    async def leave(self, worker: WorkerKey) -> None:
+        await self._register.leave(worker)
+
+    async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
+        return await self._register.owned(worker)
+
+    async def recover(self, namespace: str, policy: RecoveryPolicy) -> Recovery:
+        return await self._register.recover(namespace, policy)
+
+    async def workers(self, namespace: str) -> list[StoredWorker]:
+        return await self._register.workers(namespace)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def get(self, run_id: RunId) -> StoredRun | None:
+        return await self._reader.get(run_id)
+
+    async def find(self, wanted: RunFilter) -> list[StoredRun]:
+        return await self._reader.find(wanted)
+
+    async def steps(self, run_id: RunId) -> list[StoredStep]:
+        return await self._reader.steps(run_id)
+
+    async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
+        return await self._reader.outcomes(run_ids)
+
+    async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
+        return await self._reader.existing(run_ids)
+
+    async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
+        return await self._reader.count_open(namespace)
+
+    # -- versions ----------------------------------------------------------------------------------------------
+
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
+        await self._reader.set_default_version(namespace, workflow, version)
+
+    async def default_version(self, namespace: str, workflow: str) -> int | None:
+        return await self._reader.default_version(namespace, workflow)
+
+    # -- hints -------------------------------------------------------------------------------------------------
+
+    def listen(self, listener: HintListener) -> Callable[[], None]:
+        return self._ear.listen(listener)

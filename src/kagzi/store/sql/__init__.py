@@ -1,0 +1,1 @@
+"""What the SQL stores share: numbered migrations and the order of a record's columns."""
