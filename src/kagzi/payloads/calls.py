@@ -165,8 +165,8 @@ def _read_call(json: str, where: str) -> _Call:
         return _Call(_decode_list(json)) if json.startswith("[") else _decode_call(json)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PayloadError(
-            f"{where}: what is stored is not a call, which is a JSON array of arguments or an object of args and kwargs: "
-            f"{error}. Start the run again with its arguments.",
+            f"{where}: what is stored is not a call: {error}. "
+            'A call is a JSON array of arguments, or an object {"args": [...], "kwargs": {...}}.',
             step=where,
         ) from error
 

@@ -39,7 +39,7 @@ class Payloads:
         self._results: dict[int, tuple[weakref.ref[Any], Shape[Any]]] = {}
 
     def shape(self, annotation: Any) -> Shape[Any]:
-        """The shape of a type. Raises ConfigError, naming the type and the cure, if nothing could be read back as it."""
+        """The shape of a type. Raises ConfigError, naming type and cure, if nothing could be read back as it."""
         return self._shape(annotation, _VALUE)
 
     def result_shape(self, fn: Callable[..., Any]) -> Shape[Any]:
@@ -53,8 +53,6 @@ class Payloads:
         cached = self._results.get(id(fn))
         if cached is not None and cached[0]() is fn:
             return cached[1]
-        if type(fn) is types.FunctionType and "return" not in fn.__annotations__:
-            return self._shape(Any, _RESULT)
         shape = self._result_shape(fn)
         self._remember(fn, shape)
         return shape
@@ -67,17 +65,16 @@ class Payloads:
         name = function_name(fn)
         try:
             signature = inspect.signature(fn)
-        except (TypeError, ValueError):  # builtins without one
-            return self._untyped(name)
-        if skip_first:
-            signature = _without_first(signature, name)
-        try:
             hints = parameter_hints(fn)
+        except ValueError:  # a builtin without a signature
+            return self._untyped(name)
         except Exception as error:
             raise ConfigError(
                 f"an annotation of {name}() can't be resolved: {error}. Define or import that name where the function "
                 "is defined, outside `if TYPE_CHECKING`."
             ) from error
+        if skip_first:
+            signature = _without_first(signature, name)
         return CallShape(self._parameters(name, signature, hints), seal=self._seal)
 
     def untyped_call(self) -> CallShape:

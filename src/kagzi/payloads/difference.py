@@ -6,7 +6,7 @@ from datetime import datetime, time
 from typing import Any
 
 from kagzi.payloads.exact import same, same_zone
-from kagzi.payloads.fault import Fault, Role, a, members
+from kagzi.payloads.fault import AGREE, Fault, Role, a, members
 
 
 def find_difference(value: Any, back: Any, role: Role) -> Fault:
@@ -40,7 +40,7 @@ def _other_type(value: Any, back: Any, role: Role) -> str:
     if role.unknown is not None:
         hint = " (JSON has lists only)" if isinstance(value, (tuple, set, frozenset)) else ""
         return f"is {kind}{hint}, but {role.unknown}. {role.annotate}, or {role.use}."
-    return f"is {kind} and would come back as {a(type(back))}. {role.annotate} as what it holds here, or {role.use}."
+    return f"is {kind} and would come back as {a(type(back))}. {AGREE}"
 
 
 def _other_value(value: Any, back: Any, role: Role) -> str:
@@ -57,9 +57,9 @@ def _other_value(value: Any, back: Any, role: Role) -> str:
 def _other_keys(value: dict[Any, Any], back: dict[Any, Any], role: Role) -> str:
     for key in value:
         twin = next((other for other in back if same(key, other)), None)
-        if twin is None and key is not None:
-            text = f"has the key {key!r}, {a(type(key))}, that would not come back as one"
-            return f"{text}. {role.annotate} with its keys, or {role.use}."
+        if twin is None:
+            text = f"has the key {key!r}, {a(type(key))}, which would be lost or come back as another"
+            return f"{text}. {AGREE if role.unknown is None else 'Use str keys.'}"
     return f"comes back with other keys, or in another order: {_short(list(back))} instead of {_short(list(value))}."
 
 

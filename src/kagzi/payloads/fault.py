@@ -8,6 +8,8 @@ from typing import Any
 
 from kagzi.payloads.fields import field_names
 
+AGREE = "Change the value or its annotation, so that they agree."
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

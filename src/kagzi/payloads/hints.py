@@ -18,6 +18,8 @@ def result_hint(fn: Callable[..., Any]) -> Any:
     if isinstance(target, type):
         return target
     raw = getattr(target, "__annotations__", {}).get("return", Any)
+    if raw is Any:
+        return Any
     hint = resolve(raw, target)
     if not inspect.iscoroutinefunction(target):
         hint = _awaited(hint)
@@ -65,7 +67,7 @@ def _definition(fn: Any) -> Any:
         elif hasattr(fn, "__wrapped__"):
             fn = fn.__wrapped__
         else:
-            return getattr(type(fn), "__call__", fn)
+            return inspect.getattr_static(type(fn), "__call__", fn)
 
 
 def _awaited(hint: Any) -> Any:

@@ -38,7 +38,8 @@ def _split(error: BaseException) -> tuple[str, str]:
     reason = message[: found.start()] if found is not None else message
     if not isinstance(error, msgspec.MsgspecError):
         reason = f"{type(error).__name__}: {reason}"
-    return reason.strip().replace("\n", " ").rstrip("."), path
+    reason = reason.strip().replace("\n", " ").rstrip(".")
+    return reason.replace("Expected", "expected", 1), path
 
 
 def _name_keys(json: str | bytes, path: str, decode: Callable[[Any], Any]) -> str:
@@ -69,7 +70,6 @@ def _failing_key(root: dict[str, Any], holder: Any, slot: Any, decode: Callable[
         half = keys[: len(keys) // 2]
         holder[slot] = {key: whole[key] for key in half}
         keys = keys[len(half) :] if _reads(root["$"], decode) else half
-    holder[slot] = {key: whole[key] for key in keys}
     holder[slot] = whole
     return keys[0]
 

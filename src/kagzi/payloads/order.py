@@ -16,7 +16,7 @@ _ATOMS = frozenset({str, int, bool, type(None), float, bytes})
 
 
 def in_order(value: Any) -> Any:
-    """`value` with every set in it replaced by a sorted list: itself if it holds none, else a copy for encoding only."""
+    """`value` with every set in it made a sorted list: itself if it holds none, else a copy for encoding only."""
     kind = type(value)
     if kind in _ATOMS:
         return value

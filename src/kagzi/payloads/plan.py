@@ -88,7 +88,8 @@ def _unreadable(annotation: Any, kind: type) -> str:
     inside = "" if annotation is kind else f" because of {kind.__qualname__}"
     return (
         f"{type_name(annotation)} can't be stored{inside}: nothing says how to read {kind.__qualname__} back. "
-        "Use a dataclass, a msgspec Struct, a pydantic model or JSON values, and make the object from them where it is used."
+        "Use a dataclass, a msgspec Struct, a pydantic model or JSON values, and make the object from them where it "
+        "is used."
     )
 
 

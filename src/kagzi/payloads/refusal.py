@@ -10,7 +10,7 @@ import msgspec
 from kagzi.errors import PayloadError
 from kagzi.payloads.difference import find_difference
 from kagzi.payloads.exact import TooDeep
-from kagzi.payloads.fault import Fault, Role
+from kagzi.payloads.fault import AGREE, Fault, Role, a
 from kagzi.payloads.misfit import find_misfit
 from kagzi.payloads.models import to_json
 from kagzi.payloads.unstorable import find_unstorable, too_deep
@@ -53,7 +53,9 @@ def _fault(value: Any, found: Any, decode: Callable[[Any], Any], role: Role) -> 
     if not isinstance(found, Exception):
         return find_difference(value, found, role)
     fault = find_misfit(_encode(value), found, decode)
-    return Fault(fault.path, f"does not fit its type: {fault.text}. {role.annotate} as what it is, or mend the value.")
+    if fault.path == "" and fault.text.startswith("expected `null`"):
+        return Fault("", f"is {a(type(value))}, but its annotation is None. {AGREE}")
+    return Fault(fault.path, f"does not fit its type: {fault.text}. {AGREE}")
 
 
 _encode = msgspec.json.Encoder(enc_hook=to_json).encode

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from kagzi.payloads.exact import same
+from kagzi.payloads.exact import same, same_json
 from kagzi.payloads.fault import Role
 from kagzi.payloads.models import from_json, model_reader, to_json
 from kagzi.payloads.order import in_order
@@ -21,13 +21,14 @@ T = TypeVar("T")
 class Shape(Generic[T]):
     """How values of one type are stored. `where` in its methods names whose value it is: "step 'charge'"."""
 
-    __slots__ = ("_atoms", "_decode", "_plan", "_role", "_seal")
+    __slots__ = ("_atoms", "_decode", "_plain", "_plan", "_role", "_seal")
 
     def __init__(self, plan: TypePlan, *, role: Role, seal: Seal) -> None:
         self._plan = plan
         self._role = role
         self._seal = seal
         self._atoms = plan.atoms
+        self._plain = plan.annotation is Any
         self._decode: Callable[[str | bytes], Any]
         if plan.is_model:
             self._decode = model_reader(plan.annotation)
@@ -35,7 +36,7 @@ class Shape(Generic[T]):
             self._decode = msgspec.json.Decoder(plan.annotation, dec_hook=from_json).decode
 
     def encode(self, value: T, *, where: str) -> str:
-        """The text to store. Raises PayloadError if it would not come back the same, PayloadTooLarge if it is too big."""
+        """The text to store. Raises PayloadError if it would not come back the same, PayloadTooLarge by its size."""
         return self.settle(value, where=where)[0]
 
     def decode(self, text: str, *, where: str) -> T:
@@ -58,7 +59,7 @@ class Shape(Generic[T]):
             else:
                 data = _encode(in_order(value) if self._plan.has_sets else value)
                 back = self._decode(data)
-                if same(value, back):
+                if same_json(value, back, data) if self._plain else same(value, back):
                     return data.decode(), back
         except Exception as error:
             raise refuse_value(value, error, self._decode, self._role, where=where, path=path) from error
