@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, time
 from typing import Any
 
-from kagzi.payloads.exact import same, same_zone
+from kagzi.payloads.exact import same
 from kagzi.payloads.fault import AGREE, Fault, Role, a, members
 
 
@@ -65,14 +65,14 @@ def _other_keys(value: dict[Any, Any], back: dict[Any, Any], role: Role) -> str:
 
 def _other_time(value: datetime | time, back: datetime | time) -> str:
     kind = a(type(value))
-    if not same_zone(value.tzinfo, back.tzinfo):
+    if value.tzinfo is not None and value.tzinfo.utcoffset(None) is None:
         return (
             f"is {kind} in the zone {value.tzinfo}, of which only the offset would come back. "
             "Store it in UTC (`.astimezone(UTC)`), and the zone's name beside it if it matters."
         )
     if value.fold != back.fold:
         return f"is {kind} with fold={value.fold}, which would be lost. Make it aware: `.astimezone(UTC)`."
-    return f"is {kind} that comes back as another: {back.isoformat()}. Give it an offset of whole minutes."
+    return f"is {kind} that comes back as {back.isoformat()}. Use an offset of whole minutes: `.astimezone(UTC)`."
 
 
 def _short(value: Any) -> str:

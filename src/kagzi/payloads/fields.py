@@ -9,12 +9,9 @@ import msgspec
 
 
 def field_names(kind: type[Any]) -> tuple[str, ...] | None:
-    """The names of the fields that must survive, in order of definition; None for a class without fields.
-
-    A dataclass field that is neither given at construction nor compared (a lock, a cache) is derived, not stored.
-    """
+    """The names of the fields that must survive, in order of definition; None for a class without fields."""
     if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind) if field.init or field.compare)
+        return tuple(field.name for field in dataclasses.fields(kind))
     if issubclass(kind, msgspec.Struct):
         return kind.__struct_fields__
     if is_model(kind):

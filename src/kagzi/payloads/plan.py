@@ -39,6 +39,11 @@ def plan_type(annotation: Any) -> TypePlan:
     for node in nodes:
         if isinstance(node, look.CustomType) and node.cls is not object and not is_model(node.cls):
             raise ConfigError(_unreadable(annotation, node.cls))
+        if isinstance(node, look.DictType) and isinstance(node.key_type, _NO_KEYS):
+            raise ConfigError(
+                f"{type_name(annotation)} can't be stored: the keys of a JSON object are strings. "
+                "Use a dict with str, int, UUID, date or Enum keys, or a list of pairs."
+            )
     return TypePlan(
         annotation=plain,
         atoms=_atoms(plain),
@@ -54,6 +59,17 @@ def type_name(annotation: Any) -> str:
     return f"the type {annotation!r}".replace("typing.", "")
 
 
+_NO_KEYS = (
+    look.CollectionType,
+    look.TupleType,
+    look.DictType,
+    look.StructType,
+    look.DataclassType,
+    look.TypedDictType,
+    look.NamedTupleType,
+    look.BoolType,
+    look.NoneType,
+)
 _JSON_ATOMS: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 
 
@@ -61,7 +77,7 @@ def _atoms(annotation: Any) -> frozenset[type]:
     """Exact classes only: `Literal` or a constraint in `Annotated` lets no class through as a whole."""
     if annotation is Any:
         return _JSON_ATOMS
-    if annotation in _JSON_ATOMS:
+    if isinstance(annotation, type) and annotation in _JSON_ATOMS:
         return frozenset({annotation})
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return frozenset(kind for each in typing.get_args(annotation) for kind in _atoms(each))

@@ -1,0 +1,1 @@
+"""The payloads: values to stored text and back, exactly or refused."""
