@@ -11,7 +11,7 @@ from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import StepRecord
 
 
-class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """How an execution lets go of its run. Every transition releases the owner; fields not used by it stay None.
 
     COMPLETED carries `output`, FAILED and CANCELLED `error`. SLEEPING carries `wake_at` (None: only outside events

@@ -49,7 +49,7 @@ class Step:
     child_run_id: str | None = None
 
 
-class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A finished operation at its place `seq` (1, 2, ...) in the order of delivery; what a replay delivers again.
 
     `output` and `error` are encoded text. `finished_at` is given by the store at the commit and None before.

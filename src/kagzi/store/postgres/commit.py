@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from kagzi.model.change import Applied, Change, Committed, Transition
 from kagzi.model.run import RunId
 from kagzi.model.step import StepRecord
 from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED
 
@@ -43,7 +45,7 @@ _SET_TRANSITION = """
     available_at = CASE t.status
         WHEN 'PENDING' THEN now()
         -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
-        WHEN 'SLEEPING' THEN CASE WHEN w.inbox > t.inbox THEN now() ELSE t.wake_at END
+        WHEN 'SLEEPING' THEN CASE WHEN w.inbox > coalesce(t.inbox, 0) THEN now() ELSE t.wake_at END
     END,
     finished_at = CASE WHEN t.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN now() END
 """
@@ -63,13 +65,14 @@ RETURNING now(),
 # `held` must be locked before anything is written, and by primary key alone: what else is asked of the row must not
 # offer the planner another index. Its answer is an array by place, for with hash joins off a join of two sets made
 # here would compare each with each.
-_OWNED = """
-WITH held AS MATERIALIZED (
-    SELECT coalesce(array_agg(w.run_id IS NOT NULL ORDER BY asked.place), '{}') AS mine
-    FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS asked (run_id, fence, place)
+_HELD = """
+WITH asked AS MATERIALIZED (SELECT $1::text::uuid[] AS runs, $2::text::integer[] AS fences),
+held AS MATERIALIZED (
+    SELECT array_agg(w.run_id IS NOT NULL ORDER BY a.place) AS mine
+    FROM asked, unnest(asked.runs, asked.fences) WITH ORDINALITY AS a (run_id, fence, place)
     LEFT JOIN LATERAL (
         SELECT r.run_id FROM {schema}.workflow_runs AS r
-        WHERE r.run_id = asked.run_id AND r.fence = asked.fence AND r.status = 'RUNNING'
+        WHERE r.run_id = a.run_id AND r.fence = a.fence AND r.status = 'RUNNING'
         FOR NO KEY UPDATE
     ) AS w ON true
 )
@@ -78,11 +81,15 @@ WITH held AS MATERIALIZED (
 _STORED = f"""
 , stored AS (
     INSERT INTO {{schema}}.step_runs ({_COLUMNS})
-    SELECT ($1::uuid[])[n.place], n.step_id, n.seq, n.kind, n.status, n.output, n.error, n.attempts, n.started_at,
-        now(), n.child_run_id
-    FROM unnest(
-        $3::integer[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[], $10::integer[],
-        $11::timestamptz[], $12::uuid[]
+    SELECT (SELECT runs FROM asked)[n.place], n.step_id, n.seq, coalesce(n.kind, 'STEP'),
+        coalesce(n.status, 'COMPLETED'), n.output, n.error, coalesce(n.attempts, 1), n.started_at, now(),
+        n.child_run_id
+    FROM ROWS FROM (
+        unnest($3::text::integer[]),
+        json_to_recordset($4::json) AS (
+            step_id text, seq integer, kind text, status text, output text, error text, attempts integer,
+            started_at timestamptz, child_run_id uuid
+        )
     ) AS n (place, step_id, seq, kind, status, output, error, attempts, started_at, child_run_id)
     WHERE (SELECT mine FROM held)[n.place]
     {_ON_CONFLICT}
@@ -93,33 +100,25 @@ _STORED = f"""
 _TRANSITED = f"""
 , transited AS (
     UPDATE {{schema}}.workflow_runs AS w SET {_SET_TRANSITION}
-    FROM unnest(
-        $<0>::integer[], $<1>::text[], $<2>::text[], $<3>::text[], $<4>::timestamptz[], $<5>::text[], $<6>::integer[]
+    FROM ROWS FROM (
+        unnest($5::text::integer[]),
+        json_to_recordset($6::json) AS (
+            status text, output text, error text, wake_at timestamptz, waits text, inbox integer
+        )
     ) AS t (place, status, output, error, wake_at, waits, inbox)
-    WHERE w.run_id = ($1::uuid[])[t.place] AND (SELECT mine FROM held)[t.place]
+    WHERE w.run_id = (SELECT runs FROM asked)[t.place] AND (SELECT mine FROM held)[t.place]
     RETURNING w.awaited, w.finished_at, w.available_at
 )
 """
 
-_ANSWER = "SELECT now(), CASE WHEN false = ANY (held.mine) THEN held.mine END"
-_COUNT_STORED = ", (SELECT count(*) FROM stored)"
-_NONE_STORED = ", 0"
+_ANSWER = "SELECT now(), CASE WHEN false = ANY (held.mine) THEN held.mine END, (SELECT count(*) FROM stored)"
 _TELL = f""",
     (SELECT {TELL_ENDED} FROM transited WHERE awaited AND finished_at IS NOT NULL LIMIT 1),
     (SELECT {TELL_DUE} FROM transited WHERE available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1)
 """
 
-
-def _transited_from(first: int) -> str:
-    text = _TRANSITED
-    for offset in range(7):
-        text = text.replace(f"$<{offset}>", f"${first + offset}")
-    return text
-
-
-_RECORDS = _OWNED + _STORED + _ANSWER + _COUNT_STORED + " FROM held"
-_TRANSITIONS = _OWNED + _transited_from(3) + _ANSWER + _NONE_STORED + _TELL + " FROM held"
-_MIXED = _OWNED + _STORED + _transited_from(13) + _ANSWER + _COUNT_STORED + _TELL + " FROM held"
+_RECORDS = _HELD + _STORED + _ANSWER + " FROM held"
+_RECORDS_AND_TRANSITIONS = _HELD + _STORED + _TRANSITED + _ANSWER + _TELL + " FROM held"
 
 # After an answer that isn't plain: what is there now? Rare (an earlier try of ours, or a lost lease).
 _RUNS_THERE = """
@@ -143,8 +142,7 @@ class Committer:
         self._one_record = names.fill(_ONE_RECORD)
         self._one_transition = names.fill(_ONE_TRANSITION)
         self._records = names.fill(_RECORDS)
-        self._transitions = names.fill(_TRANSITIONS)
-        self._mixed = names.fill(_MIXED)
+        self._records_and_transitions = names.fill(_RECORDS_AND_TRANSITIONS)
         self._runs_there = names.fill(_RUNS_THERE)
         self._records_there = names.fill(_RECORDS_THERE)
 
@@ -171,14 +169,13 @@ class Committer:
 
     async def _commit_many(self, changes: Sequence[Change]) -> Committed:
         batch = _Batch(changes)
-        if not batch.transitions:
-            rows = await self._connections.fetch(self._records, batch.runs, batch.fences, *batch.record_columns())
-        elif not batch.records:
-            rows = await self._connections.fetch(self._transitions, batch.runs, batch.fences, *batch.transition_columns())
-        else:
-            rows = await self._connections.fetch(
-                self._mixed, batch.runs, batch.fences, *batch.record_columns(), *batch.transition_columns()
-            )
+        arguments = [array_text(batch.runs), array_text(batch.fences), array_text(batch.record_places)]
+        arguments.append(rows_json(batch.records))
+        sql = self._records
+        if batch.transitions:
+            arguments += array_text(batch.transition_places), rows_json(batch.transitions)
+            sql = self._records_and_transitions
+        rows = await self._connections.fetch(sql, *arguments)
         now, mine, stored = rows[0][0], rows[0][1], rows[0][2]
         if mine is None and stored == len(batch.records):
             return Committed(outcomes=(Applied.APPLIED,) * len(changes), now=now)
@@ -237,16 +234,18 @@ def _outcome(
 
 
 class _Batch:
-    """Changes taken apart into columns. Runs are sorted, so that two batches never wait for each other's locks."""
+    """Changes taken apart. Runs are sorted, so that two batches never wait for each other's locks."""
+
+    __slots__ = ("fences", "places", "record_places", "records", "runs", "transition_places", "transitions")
 
     def __init__(self, changes: Sequence[Change]) -> None:
         self.runs: list[RunId] = []
         self.fences: list[int] = []
         self.places: dict[tuple[RunId, int], int] = {}
         self.records: list[StepRecord] = []
+        self.record_places: list[int] = []
         self.transitions: list[Transition] = []
-        self._record_places: list[int] = []
-        self._transition_places: list[int] = []
+        self.transition_places: list[int] = []
         for change in sorted(changes, key=_run_id):
             key = (change.run_id, change.fence)
             place = self.places.get(key)
@@ -256,22 +255,13 @@ class _Batch:
                 place = self.places[key] = len(self.runs)  # counted from 1, as SQL counts
             for record in change.records:
                 self.records.append(record)
-                self._record_places.append(place)
+                self.record_places.append(place)
             if change.transition is not None:
                 self.transitions.append(change.transition)
-                self._transition_places.append(place)
-
-    def record_columns(self) -> tuple[list[Any], ...]:
-        columns = zip(*map(_record_arguments, self.records), strict=True)
-        return self._record_places, *map(list, columns)
-
-    def transition_columns(self) -> tuple[list[Any], ...]:
-        columns = zip(*map(_transition_arguments, self.transitions), strict=True)
-        return self._transition_places, *map(list, columns)
+                self.transition_places.append(place)
 
 
-def _run_id(change: Change) -> RunId:
-    return change.run_id
+_run_id = attrgetter("run_id")
 
 
 def _record_arguments(record: StepRecord) -> tuple[Any, ...]:

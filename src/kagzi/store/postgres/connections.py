@@ -33,6 +33,9 @@ PLANNER = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_bitmapscan": "off",
+    # Left to itself, the server plans a statement anew while it thinks that the arguments matter: 0.9 ms a claim, of
+    # which the execution takes 0.2.
+    "plan_cache_mode": "force_generic_plan",
 }
 
 # A start must be on disk when it is acknowledged. What is stronger than `on` (remote_apply) stays.

@@ -9,6 +9,7 @@ from typing import Any
 from kagzi.errors import StoreUnavailable
 from kagzi.model.run import NewRun, Started
 from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.batches import rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE
 
@@ -22,7 +23,7 @@ _ALIVE = """EXISTS (
     )"""
 
 _SELECT = f"""
-SELECT n.run_id, n.namespace, n.id, n.workflow, n.version, n.queue, n.priority, n.input, n.tags::text[], n.attributes,
+SELECT n.run_id, n.namespace, n.id, n.workflow, n.version, n.queue, n.priority, n.input, n.tags, n.attributes,
     n.parent_run_id,
     CASE WHEN e.eager THEN 'RUNNING' ELSE 'PENDING' END,
     CASE WHEN e.eager THEN 1 ELSE 0 END,
@@ -40,7 +41,7 @@ CROSS JOIN LATERAL (
 _ONE = f"""
 WITH new AS (
     SELECT $1::uuid AS run_id, $2::text AS namespace, $3::text AS id, $4::text AS workflow, $5::integer AS version,
-        $6::text AS queue, $7::integer AS priority, $8::text AS input, $9::text AS tags, $10::text AS attributes,
+        $6::text AS queue, $7::integer AS priority, $8::text AS input, $9::text[] AS tags, $10::text AS attributes,
         $11::uuid AS parent_run_id, $12::uuid AS owner, $13::timestamptz AS available_at,
         $14::double precision AS delay_s
 )
@@ -53,11 +54,14 @@ RETURNING now(), fence,
 
 _MANY = f"""
 WITH new AS (
-    SELECT * FROM unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[], $8::text[],
-        $9::text[], $10::text[], $11::uuid[], $12::uuid[], $13::timestamptz[], $14::double precision[]
-    ) AS n (run_id, namespace, id, workflow, version, queue, priority, input, tags, attributes, parent_run_id, owner,
-        available_at, delay_s)
+    SELECT n.run_id, n.namespace, n.id, n.workflow, n.version, coalesce(n.queue, 'default') AS queue,
+        coalesce(n.priority, 0) AS priority, n.input, coalesce(n.tags, '{{}}') AS tags, n.attributes, n.parent_run_id,
+        n.owner, n.available_at, coalesce(n.delay_s, 0) AS delay_s
+    FROM json_to_recordset($1::json) AS n (
+        run_id uuid, namespace text, id text, workflow text, version integer, queue text, priority integer,
+        input text, tags text[], attributes text, parent_run_id uuid, owner uuid, available_at timestamptz,
+        delay_s double precision
+    )
 ),
 stored AS (
     INSERT INTO {{schema}}.workflow_runs ({_COLUMNS})
@@ -115,8 +119,7 @@ class Starter:
     async def _start_many(self, runs: Sequence[NewRun]) -> list[Started] | None:
         # In one order, or two batches that share ids could each wait for the other's uncommitted row.
         ordered = sorted(runs, key=_identity) if any(run.id is not None for run in runs) else runs
-        columns = map(list, zip(*map(_arguments, ordered), strict=True))
-        now, stored, claimed = (await self._connections.fetch(self._many, *columns))[0][:3]
+        now, stored, claimed = (await self._connections.fetch(self._many, rows_json(ordered)))[0][:3]
         if stored == len(runs):
             ours = frozenset(claimed or ())
             return [_created(run, claimed=run.run_id in ours, now=now) for run in runs]
@@ -173,7 +176,7 @@ def _arguments(run: NewRun) -> tuple[Any, ...]:
         run.queue,
         run.priority,
         run.input,
-        _array_text(run.tags) if run.tags else "{}",
+        run.tags,
         run.attributes,
         run.parent_run_id,
         run.owner,
@@ -181,8 +184,3 @@ def _arguments(run: NewRun) -> tuple[Any, ...]:
         run.delay_s,
     )
 
-
-def _array_text(texts: Sequence[str]) -> str:
-    """The text form of a text[]: `unnest` takes apart arrays of arrays to the last level, so they travel as text."""
-    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

@@ -66,7 +66,7 @@ _DECLARE_DEAD = """
 UPDATE {schema}.workers AS k SET state = 'DEAD', hungry = false, ended_at = now()
 FROM (
     SELECT e.key FROM {schema}.workers AS e
-    WHERE e.namespace = $1 AND e.ended_at IS NULL AND e.lease_until < now()
+    WHERE e.namespace = $1 AND e.state IN ('STARTING', 'RUNNING', 'DRAINING') AND e.lease_until < now()
     FOR NO KEY UPDATE SKIP LOCKED
 ) AS expired
 WHERE k.key = expired.key
