@@ -76,6 +76,16 @@ def test_what_the_first_execution_sees_is_what_a_replay_sees_p11(payloads: Paylo
     assert settled == shape.decode(text, where=WHERE) == {"items": [1, 2]}
 
 
+def test_deep_and_wide_values_come_back_whatever_the_stack_p24(payloads: Payloads) -> None:
+    value = [nested(499), [[] for _ in range(1000)], "]" * 1000]
+
+    assert payloads.shape(Any).settle(value, where=WHERE)[1] == value
+    assert payloads.shape(list[Any]).settle(value, where=WHERE)[1] == value
+    for shape in (payloads.shape(Any), payloads.shape(list[Any])):
+        with pytest.raises(PayloadError, match="nests more than 500 levels"):
+            shape.encode([nested(500), *value], where=WHERE)
+
+
 def cycle() -> Any:
     inner: dict[str, Any] = {}
     inner["me"] = [inner]
@@ -95,6 +105,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (nested(900), "$", "nests more than 500 levels"),
     (nested(200_000), "$", "nests more than 500 levels"),
     (10**5000, "$", "4300 digits"),
+    ({10**5000: 1}, "$", "has the key <int>, an int"),
     ({"when": datetime(2026, 1, 1, tzinfo=UTC)}, "$.when", "is a datetime, but nothing says what to read it back as"),
     ([1, (2, 3)], "$[1]", "is a tuple (JSON has lists only)"),
     ({"pair": Pair(1)}, "$.pair", "is a Pair"),

@@ -63,7 +63,10 @@ def test_what_a_model_refuses_is_refused_with_its_words(payloads: Payloads) -> N
 def test_sets_in_models_are_sorted(payloads: Payloads) -> None:
     text = payloads.shape(Address).encode(Address(Street="a", labels=set("fedcba")), where=WHERE)
 
+    nested = payloads.shape(list[Address]).encode([Address(Street="a", labels=set("fedcba"))], where=WHERE)
+
     assert '"labels":["a","b","c","d","e","f"]' in text
+    assert nested == f"[{text}]"
 
 
 def test_pydantic_is_never_imported_on_kagzis_account() -> None:

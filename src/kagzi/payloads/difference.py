@@ -6,7 +6,7 @@ from datetime import datetime, time
 from typing import Any
 
 from kagzi.payloads.exact import same
-from kagzi.payloads.fault import AGREE, Fault, Role, a, members
+from kagzi.payloads.fault import AGREE, Fault, Role, a, members, shown
 
 
 def find_difference(value: Any, back: Any, role: Role) -> Fault:
@@ -49,7 +49,7 @@ def _other_value(value: Any, back: Any, role: Role) -> str:
     if isinstance(value, (datetime, time)):
         return _other_time(value, back)
     return (
-        f"is {a(type(value))} that comes back different: {_short(back)} instead of {_short(value)}. "
+        f"is {a(type(value))} that comes back different: {shown(back)} instead of {shown(value)}. "
         "Let its class keep in fields all that makes it up, and read back what it writes."
     )
 
@@ -58,9 +58,9 @@ def _other_keys(value: dict[Any, Any], back: dict[Any, Any], role: Role) -> str:
     for key in value:
         twin = next((other for other in back if same(key, other)), None)
         if twin is None:
-            text = f"has the key {key!r}, {a(type(key))}, which would be lost or come back as another"
+            text = f"has the key {shown(key)}, {a(type(key))}, which would be lost or come back as another"
             return f"{text}. {AGREE if role.unknown is None else 'Use str keys.'}"
-    return f"comes back with other keys, or in another order: {_short(list(back))} instead of {_short(list(value))}."
+    return f"comes back with other keys, or in another order: {shown(list(back))} instead of {shown(list(value))}."
 
 
 def _other_time(value: datetime | time, back: datetime | time) -> str:
@@ -73,8 +73,3 @@ def _other_time(value: datetime | time, back: datetime | time) -> str:
     if value.fold != back.fold:
         return f"is {kind} with fold={value.fold}, which would be lost. Make it aware: `.astimezone(UTC)`."
     return f"is {kind} that comes back as {back.isoformat()}. Use an offset of whole minutes: `.astimezone(UTC)`."
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

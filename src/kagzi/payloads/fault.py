@@ -46,7 +46,16 @@ def at_key(key: Any) -> str:
     """The path of a key or a field: `.price`, or `['unit price']` where the dot would mislead."""
     if isinstance(key, str) and key.isidentifier():
         return f".{key}"
-    return f"[{ascii(key) if isinstance(key, str) else repr(key)}]"
+    return f"[{shown(key)}]"
+
+
+def shown(value: Any) -> str:
+    """A short `repr` that can be encoded and never fails."""
+    try:
+        text = ascii(value) if isinstance(value, str) else repr(value)
+    except Exception:  # an int of more than 4,300 digits, a class whose repr is broken
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def a(kind: type) -> str:

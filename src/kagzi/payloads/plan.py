@@ -101,6 +101,8 @@ def _walk(node: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def _unreadable(annotation: Any, kind: type) -> str:
+    if kind.__module__ == "collections.abc":
+        return f"{type_name(annotation)} can't be stored: name what is there to be read back, such as a list or a dict."
     inside = "" if annotation is kind else f" because of {kind.__qualname__}"
     return (
         f"{type_name(annotation)} can't be stored{inside}: nothing says how to read {kind.__qualname__} back. "

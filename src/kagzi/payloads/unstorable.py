@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kagzi.payloads.exact import MAX_DEPTH
-from kagzi.payloads.fault import Fault, Role, a, at_key, members
+from kagzi.payloads.fault import Fault, Role, a, at_key, members, shown
 from kagzi.payloads.fields import field_names
 from kagzi.payloads.models import to_json
 
@@ -68,7 +68,7 @@ def _fault_of_key(key: Any) -> Fault | None:
     except UnicodeEncodeError:
         return Fault(at_key(key), "is a key with a lone surrogate, which UTF-8 can't hold. Use another key.")
     except Exception:
-        return Fault("", f"has the key {key!r}, {a(type(key))}, which JSON can't hold. Use str keys.")
+        return Fault("", f"has the key {shown(key)}, {a(type(key))}, which JSON can't hold. Use str keys.")
     return None
 
 
