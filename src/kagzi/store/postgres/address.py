@@ -21,7 +21,10 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_address(url: str) -> Address:
-    """Take our own flag `?pooler=transaction` out of the URL. Raises ConfigError for a value of it that there is not."""
+    """Take our own flag `?pooler=transaction` out of the URL.
+
+    Raises ConfigError for a value of the flag that there is not.
+    """
     parts = urlsplit(url)
     options = parse_qsl(parts.query, keep_blank_values=True)
     poolers = {value for key, value in options if key == "pooler"}

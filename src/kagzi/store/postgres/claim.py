@@ -1,13 +1,15 @@
 """Taking due runs: one statement whose cost grows with the worker's own lanes and slots and with nothing else."""
 
+# ruff: noqa: S608 - SQL is put together from constants, and the schema name is quoted.
+
 from __future__ import annotations
 
 from collections import defaultdict
 
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.run import RunId
 from kagzi.model.step import StepRecord
 from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.batches import array_text
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.rows import RECORD_COLUMNS, step_record
 
@@ -17,7 +19,8 @@ WITH RECURSIVE
 -- Nothing is served where the registration is not alive: all that follows is then empty.
 served AS MATERIALIZED (
     SELECT q.queue, v.workflow, v.version
-    FROM {schema}.workers AS k, unnest($3::text[]) AS q (queue), unnest($4::text[], $5::integer[]) AS v (workflow, version)
+    FROM {schema}.workers AS k, unnest($3::text[]) AS q (queue),
+        unnest($4::text[], $5::integer[]) AS v (workflow, version)
     WHERE k.key = $1 AND k.ended_at IS NULL AND k.lease_until > now()
 ),
 -- The priorities that exist, by a loose index scan: each is found by one probe below the last.
@@ -91,7 +94,7 @@ ORDER BY t.priority DESC, t.available_at
 
 _HISTORIES = f"""
 SELECT {RECORD_COLUMNS}
-FROM unnest($1::uuid[]) AS asked (run_id)
+FROM unnest($1::text::uuid[]) AS asked (run_id)
 CROSS JOIN LATERAL (SELECT * FROM {{schema}}.step_runs AS s WHERE s.run_id = asked.run_id) AS s
 ORDER BY s.seq
 """
@@ -109,7 +112,15 @@ class Claimer:
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         """One trip, and one more for the histories of runs that have been claimed before."""
-        rows = await self._connections.fetch(
+        rows = await self._take(request)
+        if rows[0][2] and rows[0][3] is None:
+            # We have only now said that we are idle. Who made a run due just before did not know: look once more.
+            rows = await self._take(request)
+        taken = [row for row in rows if row[3] is not None]
+        return Claimed(claims=await self._with_histories(taken), now=rows[0][0], next_due=rows[0][1])
+
+    async def _take(self, request: ClaimRequest) -> list[Row]:
+        return await self._connections.fetch(
             self._claim,
             request.worker,
             request.namespace,
@@ -118,33 +129,20 @@ class Claimer:
             [version for _, version in request.workflows],
             request.slots,
         )
-        if rows[0][2] and rows[0][3] is None:
-            # We have only now said that we are idle. Who made a run due just before did not know: look once more.
-            rows = await self._connections.fetch(
-                self._claim,
-                request.worker,
-                request.namespace,
-                list(request.queues),
-                [workflow for workflow, _ in request.workflows],
-                [version for _, version in request.workflows],
-                request.slots,
-            )
-        taken = [row for row in rows if row[3] is not None]
-        return Claimed(claims=await self._with_histories(taken), now=rows[0][0], next_due=rows[0][1])
 
     async def _with_histories(self, rows: list[Row]) -> tuple[Claim, ...]:
         histories: dict[str, list[StepRecord]] = defaultdict(list)
         tries: dict[str, dict[str, int]] = defaultdict(dict)
         if before := [row[3] for row in rows if row[10] > _FIRST_FENCE]:
-            for step in await self._connections.fetch(self._histories, before):
+            for step in await self._connections.fetch(self._histories, array_text(before)):
                 if step[2] is not None:
                     histories[step[0]].append(step_record(step))
                 elif step[7]:
                     tries[step[0]][step[1]] = step[7]
-        return tuple(_claim(row, tuple(histories.get(row[3], ())), tries.get(row[3], {})) for row in rows)
+        return tuple(_claim(row, tuple(histories.get(row[3], ())), tries.get(row[3])) for row in rows)
 
 
-def _claim(row: Row, history: tuple[StepRecord, ...], tries: dict[RunId, int] | dict[str, int]) -> Claim:
+def _claim(row: Row, history: tuple[StepRecord, ...], tries: dict[str, int] | None) -> Claim:
     return Claim(
         run_id=row[3],
         id=row[4],
@@ -159,5 +157,5 @@ def _claim(row: Row, history: tuple[StepRecord, ...], tries: dict[RunId, int] | 
         started_at=row[13],
         parent_run_id=row[14],
         history=history,
-        tries=dict(tries),
+        tries=tries or {},
     )

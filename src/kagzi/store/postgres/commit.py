@@ -1,5 +1,7 @@
 """Changes of executions: one statement, one trip, one transaction, every change under its own run's row lock."""
 
+# ruff: noqa: S608 - SQL is put together from constants, and the schema name is quoted.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -246,6 +248,7 @@ class _Batch:
         self.record_places: list[int] = []
         self.transitions: list[Transition] = []
         self.transition_places: list[int] = []
+        seen: set[tuple[RunId, str]] = set()
         for change in sorted(changes, key=_run_id):
             key = (change.run_id, change.fence)
             place = self.places.get(key)
@@ -254,8 +257,10 @@ class _Batch:
                 self.fences.append(change.fence)
                 place = self.places[key] = len(self.runs)  # counted from 1, as SQL counts
             for record in change.records:
-                self.records.append(record)
-                self.record_places.append(place)
+                if (change.run_id, record.step_id) not in seen:  # one statement can't write one row twice
+                    seen.add((change.run_id, record.step_id))
+                    self.records.append(record)
+                    self.record_places.append(place)
             if change.transition is not None:
                 self.transitions.append(change.transition)
                 self.transition_places.append(place)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from kagzi.store.postgres.failures import RETRYABLE, explain
 Row = asyncpg.Record
 Connection = asyncpg.Connection  # without its type parameter: asyncpg's class takes none at run time
 
-_PATIENCE = 5  # how often a statement that the server undid (deadlock, serialization) is done again
+_PATIENCE = 4  # how often a statement that the server undid (deadlock, serialization) is done again
 _LONGEST_CONNECT_S = 10.0
 
 # Every statement of ours is a handful of index lookups. A plan made while the tables were young and empty is kept by
@@ -40,7 +40,7 @@ PLANNER = {
 
 # A start must be on disk when it is acknowledged. What is stronger than `on` (remote_apply) stays.
 _DURABLE = """
-SELECT set_config('synchronous_commit', 'on', $1::boolean)
+SELECT set_config('synchronous_commit', 'on', {for_transaction})
 WHERE current_setting('synchronous_commit') IN ('off', 'local')
 """
 
@@ -76,11 +76,12 @@ class Connections:
         Raises StoreUnavailable where the server can't be reached or doesn't answer within `store_timeout`.
         """
         for _ in range(_PATIENCE):
-            try:
+            with suppress(*RETRYABLE):
                 return await self._fetch(sql, arguments)
-            except RETRYABLE as error:
-                failure: BaseException = error
-        raise _explained(failure, self._address) from failure
+        try:
+            return await self._fetch(sql, arguments)
+        except RETRYABLE as error:
+            raise _explained(error, self._address) from error
 
     async def now(self) -> datetime:
         """The store's clock."""
@@ -117,7 +118,7 @@ class Connections:
             self._discard(connection)
             self._distrust()
             raise _explained(error, self._address) from error
-        except BaseException:  # cancelled: the server may still be at it, and its answer must not meet the next question
+        except BaseException:  # cancelled: the server may still be at it; its answer must not meet the next question
             self._discard(connection)
             raise
         self._give_back(connection)
@@ -213,7 +214,7 @@ async def _prepare(connection: Connection, address: Address, *, timeout_s: float
             "Use one made with ENCODING 'UTF8'."
         )
     if not address.pooled:
-        await connection.execute(_DURABLE.replace("$1::boolean", "false"), timeout=timeout_s)
+        await connection.execute(_DURABLE.format(for_transaction="false"), timeout=timeout_s)
 
 
 def _session_settings(statement_s: float) -> dict[str, str]:
@@ -230,7 +231,8 @@ def _session_settings(statement_s: float) -> dict[str, str]:
 def _transaction_prologue() -> str:
     """What a pooled call begins with, in one trip: settings must not outlive the transaction."""
     settings = "".join(f"SET LOCAL {name} = {value};" for name, value in PLANNER.items())
-    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings} {_DURABLE.replace('$1::boolean', 'true')}"
+    durable = _DURABLE.format(for_transaction="true")
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings} {durable}"
 
 
 def _explained(error: BaseException, address: Address) -> BaseException:

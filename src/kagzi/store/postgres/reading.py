@@ -1,13 +1,17 @@
 """Looking at runs: for people, for waiters and for those who ask what is there."""
 
+# ruff: noqa: D102, S608 - the protocol says what the verbs do; SQL is put together from constants.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from kagzi.ids import is_id
 from kagzi.model.run import RunFilter, RunId, RunOutcome, RunStatus, StoredRun
 from kagzi.model.step import StoredStep
 from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.batches import array_text
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.rows import (
     PAYLOAD_COLUMNS,
@@ -33,12 +37,14 @@ ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
 _OUTCOMES = """
 WITH asked AS MATERIALIZED (
     SELECT r.run_id, r.status, r.output, r.error, r.awaited
-    FROM unnest($1::uuid[]) AS a (run_id)
+    FROM unnest($1::text::uuid[]) AS a (run_id)
     CROSS JOIN LATERAL (SELECT * FROM {schema}.workflow_runs AS r WHERE r.run_id = a.run_id) AS r
 ),
 unmarked AS MATERIALIZED (
     SELECT w.run_id
-    FROM (SELECT run_id FROM asked WHERE NOT awaited AND status IN ('PENDING', 'RUNNING', 'SLEEPING') ORDER BY run_id) AS a
+    FROM (
+        SELECT run_id FROM asked WHERE NOT awaited AND status IN ('PENDING', 'RUNNING', 'SLEEPING') ORDER BY run_id
+    ) AS a
     CROSS JOIN LATERAL (
         SELECT w.run_id FROM {schema}.workflow_runs AS w WHERE w.run_id = a.run_id FOR NO KEY UPDATE
     ) AS w
@@ -54,7 +60,7 @@ LEFT JOIN asked AS a ON a.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
 
 _EXISTING = """
 SELECT r.run_id::text
-FROM unnest($1::uuid[]) AS a (run_id)
+FROM unnest($1::text::uuid[]) AS a (run_id)
 CROSS JOIN LATERAL (SELECT r.run_id FROM {schema}.workflow_runs AS r WHERE r.run_id = a.run_id) AS r
 """
 
@@ -95,7 +101,7 @@ class Reader:
         self._default_version = names.fill(_DEFAULT_VERSION)
 
     async def get(self, run_id: RunId) -> StoredRun | None:
-        rows = await self._connections.fetch(self._get, run_id)
+        rows = await self._connections.fetch(self._get, run_id) if is_id(run_id) else []
         if not rows:
             return None
         row = rows[0]
@@ -107,21 +113,23 @@ class Reader:
         return [stored_run(row, input=None, output=None, error=None) for row in rows]
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
+        if not is_id(run_id):
+            return []
         return [stored_step(row) for row in await self._connections.fetch(self._steps, run_id)]
 
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         """One trip, and one more when runs are marked as awaited: one that ended meanwhile announced nothing."""
-        rows = await self._connections.fetch(self._outcomes, list(run_ids))
+        rows = await self._connections.fetch(self._outcomes, _possible(run_ids))
         ended = [_outcome(row) for row in rows if row[0] is not None]
         if rows[0][4]:
             known = {outcome.run_id for outcome in ended}
             rest = [run_id for run_id in run_ids if run_id not in known]
-            rows = await self._connections.fetch(self._outcomes, rest)
+            rows = await self._connections.fetch(self._outcomes, _possible(rest))
             ended += [_outcome(row) for row in rows if row[0] is not None]
         return ended
 
     async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
-        return {row[0] for row in await self._connections.fetch(self._existing, list(run_ids))}
+        return {row[0] for row in await self._connections.fetch(self._existing, _possible(run_ids))}
 
     async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
         return {(row[0], row[1]): row[2] for row in await self._connections.fetch(self._count_open, namespace)}
@@ -132,6 +140,11 @@ class Reader:
     async def default_version(self, namespace: str, workflow: str) -> int | None:
         rows = await self._connections.fetch(self._default_version, namespace, workflow)
         return rows[0][0] if rows else None
+
+
+def _possible(run_ids: Sequence[RunId]) -> str:
+    """Each id once, without texts that can't be an id: people type them, and no run has them."""
+    return array_text(run_id for run_id in dict.fromkeys(run_ids) if is_id(run_id))
 
 
 def _outcome(row: Row) -> RunOutcome:

@@ -1,5 +1,7 @@
 """The PostgreSQL store's face: every verb of the protocol, each handed to the file that knows how."""
 
+# ruff: noqa: D102 - the protocol says what each verb does.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

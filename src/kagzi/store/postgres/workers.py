@@ -1,5 +1,7 @@
 """The register of workers: leases, and bringing back the runs of those whose lease ran out."""
 
+# ruff: noqa: D102, S608 - the protocol says what the verbs do; SQL is put together from constants.
+
 from __future__ import annotations
 
 from kagzi.model.run import WorkerKey
