@@ -1,0 +1,180 @@
+"""Notifications: sent where somebody wants them and only there, heard again after every interruption."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from kagzi.model.change import Change, Transition
+from kagzi.model.run import RunId, RunStatus
+from kagzi.model.worker import RecoveryPolicy
+from kagzi.settings import Settings
+from kagzi.store.postgres.store import PostgresStore
+from kagzi.store.protocol import Hint
+from tests.postgres.builders import NAMESPACE, a_request, a_run, a_worker
+from tests.servers import PostgresServer
+
+
+class Heard:
+    """What arrived on the channel, by a connection of our own: what was sent before a flush has arrived after it."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self.payloads: list[str] = []
+
+    async def listen(self) -> None:
+        await self._connection.add_listener("kagzi", lambda *message: self.payloads.append(str(message[3])))
+
+    async def take(self) -> list[str]:
+        await self._connection.execute("NOTIFY kagzi, 'flush'")
+        async with asyncio.timeout(10):
+            while "flush" not in self.payloads:
+                await asyncio.sleep(0.005)
+        heard = [payload for payload in self.payloads if payload != "flush"]
+        self.payloads.clear()
+        return heard
+
+
+@pytest.fixture
+async def heard(store: PostgresStore, postgres_url: str) -> AsyncIterator[Heard]:
+    connection = await asyncpg.connect(postgres_url)
+    heard = Heard(connection)
+    await heard.listen()
+    yield heard
+    await connection.close()
+
+
+async def test_a_start_is_announced_where_a_worker_is_idle(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    await store.start([a_run()])
+    before = await heard.take()
+
+    await store.claim(a_request(worker, slots=5))
+    await store.start([a_run(), a_run(), a_run()])
+    await store.start([a_run()])
+
+    assert before == []
+    assert await heard.take() == ["due", "due"]
+
+
+async def test_a_worker_whose_slots_were_all_filled_wants_no_announcements(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    await store.claim(a_request(worker))
+    await store.start([a_run(), a_run()])
+    await heard.take()
+
+    await store.claim(a_request(worker, slots=2))
+    await store.start([a_run()])
+
+    assert await heard.take() == []
+
+
+async def test_a_worker_that_left_wants_no_announcements(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    await store.claim(a_request(worker))
+    await store.leave(worker)
+    await store.start([a_run()])
+    assert await heard.take() == []
+
+
+async def test_a_start_for_later_is_not_announced(store: PostgresStore, heard: Heard) -> None:
+    await store.claim(a_request(await a_worker(store)))
+    await store.start([a_run(delay_s=60)])
+    await store.start([a_run(delay_s=60), a_run(delay_s=60)])
+    assert await heard.take() == []
+
+
+async def test_an_end_is_announced_where_somebody_awaits_it(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    awaited, ignored = a_run(owner=worker), a_run(owner=worker)
+    await store.start([awaited, ignored])
+    await store.outcomes([awaited.run_id])
+
+    await store.commit([_end(ignored.run_id)])
+    nobody = await heard.take()
+    await store.commit([_end(awaited.run_id)])
+
+    assert nobody == []
+    assert await heard.take() == ["ended"]
+
+
+async def test_a_batch_is_announced_once(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    runs = [a_run(owner=worker) for _ in range(5)]
+    await store.start(runs)
+    await store.outcomes([run.run_id for run in runs])
+    await store.claim(a_request(worker))
+
+    back = [Change(run_id=run.run_id, fence=1, transition=Transition(status=RunStatus.PENDING)) for run in runs[3:]]
+    await store.commit([_end(run.run_id) for run in runs[:3]] + back)
+
+    assert sorted(await heard.take()) == ["due", "ended"]
+
+
+async def test_a_run_given_back_is_announced(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    await store.start([run := a_run(owner=worker)])
+    await store.claim(a_request(worker))
+    await store.commit([Change(run_id=run.run_id, fence=1, transition=Transition(status=RunStatus.PENDING))])
+    assert await heard.take() == ["due"]
+
+
+async def test_recovered_runs_are_announced(store: PostgresStore, heard: Heard) -> None:
+    gone, idle = await a_worker(store), await a_worker(store)
+    await store.start([a_run(owner=gone)])
+    await store.claim(a_request(idle))
+    await store.leave(gone)
+    await store.recover(NAMESPACE, RecoveryPolicy(poison_after=5, poison_error="{}"))
+    assert await heard.take() == ["due"]
+
+
+async def test_an_idle_worker_that_looks_again_writes_nothing(store: PostgresStore, postgres_url: str) -> None:
+    worker = await a_worker(store)
+    await store.claim(a_request(worker))
+    connection = await asyncpg.connect(postgres_url)
+    before = await connection.fetchval("SELECT xmin::text FROM kagzi.workers")
+    for _ in range(5):
+        await store.claim(a_request(worker))
+    assert await connection.fetchval("SELECT xmin::text FROM kagzi.workers") == before
+    await connection.close()
+
+
+async def test_a_listener_hears_both_hints_on_connecting_and_again_after_every_interruption(
+    own_postgres_server: PostgresServer,
+) -> None:
+    own_postgres_server.start()
+    store = PostgresStore(own_postgres_server.create_database(), Settings())
+    await store.migrate()
+    hints: asyncio.Queue[Hint] = asyncio.Queue()
+    deaf = store.listen(hints.put_nowait)
+    async with asyncio.timeout(30):
+        first = {await hints.get(), await hints.get()}
+        own_postgres_server.restart()
+        again = {await hints.get(), await hints.get()}
+        worker = await a_worker(store)
+        await store.claim(a_request(worker))
+        await store.start([a_run()])
+        heard = await hints.get()
+    deaf()
+    await store.close()
+
+    assert first == again == set(Hint)
+    assert heard is Hint.RUNS_DUE
+
+
+async def test_a_listener_that_left_hears_nothing(store: PostgresStore) -> None:
+    hints: asyncio.Queue[Hint] = asyncio.Queue()
+    silent: list[Hint] = []
+    store.listen(silent.append)()
+    store.listen(hints.put_nowait)
+    async with asyncio.timeout(timedelta(seconds=10).total_seconds()):
+        await hints.get()
+    assert silent == []
+
+
+def _end(run_id: RunId) -> Change:
+    return Change(run_id=run_id, fence=1, transition=Transition(status=RunStatus.COMPLETED, output="1"))
