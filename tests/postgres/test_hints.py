@@ -24,18 +24,18 @@ class Heard:
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self.payloads: list[str] = []
+        self._payloads: asyncio.Queue[str] = asyncio.Queue()
 
     async def listen(self) -> None:
-        await self._connection.add_listener("kagzi", lambda *message: self.payloads.append(str(message[3])))
+        await self._connection.add_listener("kagzi", lambda *message: self._payloads.put_nowait(str(message[3])))
 
     async def take(self) -> list[str]:
+        """What was sent until now: notifications arrive in the order of their commits."""
         await self._connection.execute("NOTIFY kagzi, 'flush'")
+        heard = []
         async with asyncio.timeout(10):
-            while "flush" not in self.payloads:
-                await asyncio.sleep(0.005)
-        heard = [payload for payload in self.payloads if payload != "flush"]
-        self.payloads.clear()
+            while (payload := await self._payloads.get()) != "flush":
+                heard.append(payload)
         return heard
 
 

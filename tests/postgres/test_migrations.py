@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 
 import asyncpg
@@ -12,7 +13,7 @@ from kagzi.errors import ConfigError, MigrationError
 from kagzi.settings import Settings
 from kagzi.store.postgres import migrate
 from kagzi.store.postgres.store import PostgresStore
-from kagzi.store.sql.migrations import Migration
+from kagzi.store.sql.migrations import Migration, load_migrations
 
 PROCESSES = 10
 
@@ -69,7 +70,7 @@ async def test_a_schema_newer_than_this_release_is_accepted(store: PostgresStore
 async def test_a_failing_migration_is_named_and_leaves_nothing(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = migrate.load_migrations(migrate._PACKAGE)
+    there = load_migrations(migrate._PACKAGE)
     bad = Migration(
         number=len(there) + 1,
         name="0999_bad.sql",
@@ -103,9 +104,8 @@ async def test_a_role_that_may_not_create_schemas_migrates_one_made_for_it(postg
     await connection.execute("CREATE SCHEMA kagzi")
     await connection.execute(f"CREATE ROLE \"{database}_app\" LOGIN PASSWORD 'app'")
     await connection.execute(f'GRANT ALL ON SCHEMA kagzi TO "{database}_app"')
-    host, port = connection._addr
     try:
-        store = PostgresStore(f"postgresql://{database}_app:app@{host}:{port}/{database}", Settings())
+        store = PostgresStore(re.sub("//.*@", f"//{database}_app:app@", postgres_url), Settings())
         assert await store.migrate() > 0
         await store.close()
     finally:

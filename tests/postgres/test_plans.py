@@ -31,7 +31,8 @@ STATEMENTS = {
     "many starts": start._MANY,
     "started by run id": start._THERE_BY_RUN_ID,
     "started by id": start._THERE_BY_ID,
-    "claim": claim._CLAIM,
+    "claim": claim._EVERYWHERE,
+    "claim further on": claim._FURTHER_ON,
     "histories": claim._HISTORIES,
     "renew": workers._RENEW,
     "show open steps": workers._SHOW_OPEN,
@@ -89,7 +90,7 @@ def assert_only_lookups(name: str, plan: str) -> None:
     for line in plan.splitlines():
         if match := re.search(r"Index (?:Only )?Scan (?:Backward )?using (workflow_runs_\w+) on", line):
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
-            if name in ("claim", "count open"):
+            if name in ("claim", "claim further on", "count open"):
                 wanted |= {"workflow_runs_claim"}
             if name in ("owned", "recover", "count open"):
                 wanted |= {"workflow_runs_owner_key"}

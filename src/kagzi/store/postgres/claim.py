@@ -5,27 +5,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
+import msgspec
+
+from kagzi.clock import monotonic
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.step import StepRecord
 from kagzi.store.postgres.address import Names
-from kagzi.store.postgres.batches import array_text
+from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
+from kagzi.store.postgres.floors import SLOW, Floors, Lane
 from kagzi.store.postgres.rows import RECORD_COLUMNS, step_record
 
 # A lane is a queue, a workflow's version and a priority, and in the claim index its runs stand in order of due time.
-_CLAIM = """
+_LANES = """
 WITH RECURSIVE
 -- Nothing is served where the registration is not alive: all that follows is then empty.
 served AS MATERIALIZED (
     SELECT q.queue, v.workflow, v.version
-    FROM {schema}.workers AS k, unnest($3::text[]) AS q (queue),
-        unnest($4::text[], $5::integer[]) AS v (workflow, version)
+    FROM {schema}.workers AS k, unnest($4::text[]) AS q (queue),
+        unnest($5::text[], $6::integer[]) AS v (workflow, version)
     WHERE k.key = $1 AND k.ended_at IS NULL AND k.lease_until > now()
 ),
 -- The priorities that exist, by a loose index scan: each is found by one probe below the last.
-lane AS (
-    SELECT s.queue, s.workflow, s.version, p.priority
+lane (queue, workflow, version, priority, floor) AS (
+    SELECT s.queue, s.workflow, s.version, p.priority, timestamptz '-infinity'
     FROM served AS s
     CROSS JOIN LATERAL (
         SELECT r.priority FROM {schema}.workflow_runs AS r
@@ -34,7 +39,7 @@ lane AS (
         ORDER BY r.priority DESC LIMIT 1
     ) AS p
     UNION ALL
-    SELECT l.queue, l.workflow, l.version, p.priority
+    SELECT l.queue, l.workflow, l.version, p.priority, l.floor
     FROM lane AS l
     CROSS JOIN LATERAL (
         SELECT r.priority FROM {schema}.workflow_runs AS r
@@ -43,6 +48,22 @@ lane AS (
         ORDER BY r.priority DESC LIMIT 1
     ) AS p
 ),
+"""
+
+# The lanes as an earlier claim found them, each from its floor on (see floors.py).
+_KNOWN_LANES = """
+WITH
+lane AS MATERIALIZED (
+    SELECT l.queue, l.workflow, l.version, l.priority, coalesce(l.floor, '-infinity') AS floor
+    FROM {schema}.workers AS k,
+        json_to_recordset($4::json) AS l (
+            queue text, workflow text, version integer, priority integer, floor timestamptz
+        )
+    WHERE k.key = $1 AND k.ended_at IS NULL AND k.lease_until > now()
+),
+"""
+
+_TAKE = """
 -- MATERIALIZED, or the planner may run the LIMIT again per outer row and claim too many.
 due AS MATERIALIZED (
     SELECT d.run_id, l.priority, d.available_at
@@ -51,12 +72,13 @@ due AS MATERIALIZED (
         SELECT r.run_id, r.available_at FROM {schema}.workflow_runs AS r
         WHERE r.namespace = $2 AND r.queue = l.queue AND r.workflow = l.workflow AND r.version = l.version
             AND r.priority = l.priority AND r.status IN ('PENDING', 'SLEEPING') AND r.available_at <= now()
+            AND r.available_at >= l.floor
         ORDER BY r.available_at
-        LIMIT $6
+        LIMIT $3
         FOR NO KEY UPDATE SKIP LOCKED
     ) AS d
     ORDER BY l.priority DESC, d.available_at
-    LIMIT $6
+    LIMIT $3
 ),
 taken AS (
     UPDATE {schema}.workflow_runs AS w SET
@@ -70,11 +92,11 @@ taken AS (
 -- Written only when it changes: an idle worker's polls write nothing.
 mood AS (
     UPDATE {schema}.workers AS k SET hungry = NOT k.hungry
-    WHERE k.key = $1 AND k.ended_at IS NULL AND k.hungry <> ((SELECT count(*) FROM due) < $6)
+    WHERE k.key = $1 AND k.ended_at IS NULL AND k.hungry <> ((SELECT count(*) FROM due) < $3)
     RETURNING k.hungry
 )
 SELECT now(),
-    CASE WHEN (SELECT count(*) FROM due) < $6 THEN (
+    CASE WHEN (SELECT count(*) FROM due) < $3 THEN (
         SELECT min(n.available_at)
         FROM lane AS l
         CROSS JOIN LATERAL (
@@ -85,12 +107,24 @@ SELECT now(),
         ) AS n
     ) END,
     (SELECT hungry FROM mood),
+    -- The server's own time, which no busy client can spoil. A slow claim tells its lanes (see floors.py).
+    extract(epoch FROM clock_timestamp() - now())::double precision,
+    {lanes_found},
+    t.available_at,
     t.run_id::text, t.id, t.workflow, t.version, t.queue, t.priority, t.input, t.fence, t.inbox, t.attempts,
     t.started_at, t.parent_run_id::text
 FROM (SELECT) AS always
 LEFT JOIN taken AS t ON true
 ORDER BY t.priority DESC, t.available_at
 """
+
+_SLOW_LANES = """CASE WHEN clock_timestamp() - now() >= $7 THEN (
+        SELECT coalesce(json_agg(to_json(l)), '[]')::text
+        FROM (SELECT queue, workflow, version, priority FROM lane) AS l
+    ) END"""
+
+_EVERYWHERE = _LANES + _TAKE.replace("{lanes_found}", _SLOW_LANES)
+_FURTHER_ON = _KNOWN_LANES + _TAKE.replace("{lanes_found}", "NULL")
 
 _HISTORIES = f"""
 SELECT {RECORD_COLUMNS}
@@ -102,60 +136,79 @@ ORDER BY s.seq
 _FIRST_FENCE = 1
 
 
+# Columns of the answer; those of a run begin at _RUN.
+_NOW, _NEXT_DUE, _HUNGRY, _TOOK_S, _LANES_FOUND, _DUE_AT, _RUN = range(7)
+
+
 class Claimer:
     """The verb `claim`."""
 
     def __init__(self, connections: Connections, names: Names) -> None:
         self._connections = connections
-        self._claim = names.fill(_CLAIM)
+        self._floors = Floors()
+        self._everywhere = names.fill(_EVERYWHERE)
+        self._further_on = names.fill(_FURTHER_ON)
         self._histories = names.fill(_HISTORIES)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         """One trip, and one more for the histories of runs that have been claimed before."""
         rows = await self._take(request)
-        if rows[0][2] and rows[0][3] is None:
+        if rows[0][_HUNGRY] and rows[0][_RUN] is None:
             # We have only now said that we are idle. Who made a run due just before did not know: look once more.
             rows = await self._take(request)
-        taken = [row for row in rows if row[3] is not None]
-        return Claimed(claims=await self._with_histories(taken), now=rows[0][0], next_due=rows[0][1])
+        taken = [row for row in rows if row[_RUN] is not None]
+        return Claimed(claims=await self._with_histories(taken), now=rows[0][_NOW], next_due=rows[0][_NEXT_DUE])
 
     async def _take(self, request: ClaimRequest) -> list[Row]:
-        return await self._connections.fetch(
-            self._claim,
-            request.worker,
-            request.namespace,
-            list(request.queues),
-            [workflow for workflow, _ in request.workflows],
-            [version for _, version in request.workflows],
-            request.slots,
-        )
+        lanes = self._floors.lanes(request, at_s=monotonic())
+        common = request.worker, request.namespace, request.slots
+        if lanes is None:
+            queues = list(request.queues)
+            workflows = [workflow for workflow, _ in request.workflows]
+            versions = [version for _, version in request.workflows]
+            rows = await self._connections.fetch(self._everywhere, *common, queues, workflows, versions, SLOW)
+            found = rows[0][_LANES_FOUND]
+            self._floors.looked(
+                request,
+                lanes=None if found is None else msgspec.json.decode(found, type=list[Lane]),
+                took_s=rows[0][_TOOK_S],
+                at_s=monotonic(),
+            )
+            if found is None:
+                return rows
+        else:
+            rows = await self._connections.fetch(self._further_on, *common, rows_json(lanes))
+        last = {(row[_RUN + 4], row[_RUN + 2], row[_RUN + 3], row[_RUN + 5]): row[_DUE_AT] for row in rows}
+        full = len(rows) == request.slots and rows[0][_RUN] is not None
+        self._floors.took(request, last=last, full=full, now=rows[0][_NOW])
+        return rows
 
     async def _with_histories(self, rows: list[Row]) -> tuple[Claim, ...]:
         histories: dict[str, list[StepRecord]] = defaultdict(list)
         tries: dict[str, dict[str, int]] = defaultdict(dict)
-        if before := [row[3] for row in rows if row[10] > _FIRST_FENCE]:
+        if before := [row[_RUN] for row in rows if row[_RUN + 7] > _FIRST_FENCE]:
             for step in await self._connections.fetch(self._histories, array_text(before)):
                 if step[2] is not None:
                     histories[step[0]].append(step_record(step))
                 elif step[7]:
                     tries[step[0]][step[1]] = step[7]
-        return tuple(_claim(row, tuple(histories.get(row[3], ())), tries.get(row[3])) for row in rows)
+        return tuple(_claim(row[_RUN:], tuple(histories.get(row[_RUN], ())), tries.get(row[_RUN])) for row in rows)
 
 
-def _claim(row: Row, history: tuple[StepRecord, ...], tries: dict[str, int] | None) -> Claim:
+def _claim(row: tuple[Any, ...], history: tuple[StepRecord, ...], tries: dict[str, int] | None) -> Claim:
     return Claim(
-        run_id=row[3],
-        id=row[4],
-        workflow=row[5],
-        version=row[6],
-        queue=row[7],
-        priority=row[8],
-        input=row[9],
-        fence=row[10],
-        inbox=row[11],
-        attempts=row[12],
-        started_at=row[13],
-        parent_run_id=row[14],
+        run_id=row[0],
+        id=row[1],
+        workflow=row[2],
+        version=row[3],
+        queue=row[4],
+        priority=row[5],
+        input=row[6],
+        fence=row[7],
+        inbox=row[8],
+        attempts=row[9],
+        started_at=row[10],
+        parent_run_id=row[11],
         history=history,
         tries=tries or {},
     )
