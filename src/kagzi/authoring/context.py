@@ -59,7 +59,9 @@ class WorkflowContext:
                 f"Give the function and its arguments: ctx.step({name!r}, function, argument)."
             )
         port = self._port
-        call: StepCall[Any] = StepCall(port, port.identify(name), name, fn, args, kwargs, self._timeout)
+        call: StepCall[Any] = StepCall(  # type: ignore[abstract] # only for type checkers: see calls.py
+            port, port.identify(name), name, fn, args, kwargs, self._timeout
+        )
         port.created(call)
         return call
 
@@ -95,7 +97,7 @@ class WorkflowContext:
     async def as_completed(self, *calls: Awaitable[R]) -> AsyncIterator[R]:
         """Give results in the order in which they come, the same in every replay.
 
-            async for price in ctx.as_completed(*[ctx.step("quote", quote, shop) for shop in shops]): ...
+        async for price in ctx.as_completed(*[ctx.step("quote", quote, shop) for shop in shops]): ...
         """
         waiting = {asyncio.ensure_future(call): None for call in calls}
         while waiting:
@@ -112,11 +114,11 @@ class WorkflowContext:
 
     def random(self) -> float:
         """A random number from 0 (included) to 1 (not included), the same in every replay."""
-        return self._port.random.random()
+        return self._port.chance.random()
 
     def uuid4(self) -> uuid.UUID:
         """A random UUID, the same in every replay."""
-        return uuid.UUID(int=self._port.random.getrandbits(128), version=4)
+        return uuid.UUID(int=self._port.chance.getrandbits(128), version=4)
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

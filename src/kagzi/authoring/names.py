@@ -18,7 +18,9 @@ def check_name(name: object, *, what: str, limit: int = NAME_LIMIT) -> str:
     if not name:
         raise ValueError(f"{what} is empty; give it at least one character.")
     if len(name) > limit:
-        raise ValueError(f"{what} has {len(name)} characters; at most {limit} can be kept and found again: {name[:40]!r}...")
+        raise ValueError(
+            f"{what} has {len(name)} characters; at most {limit} can be kept and found again: {name[:40]!r}..."
+        )
     if "\0" in name or not _encodes(name):
         raise ValueError(f"{what} holds a NUL or a lone surrogate, which no database keeps as text: {name[:80]!r}.")
     return name
@@ -49,5 +51,7 @@ def check_priority(priority: object) -> int:
     if type(priority) is not int:
         raise TypeError(f"priority must be a whole number, not {priority!r}.")
     if not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
-        raise ValueError(f"priority is {priority}, but must be from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT} (higher goes first).")
+        raise ValueError(
+            f"priority is {priority}, but must be from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT} (higher goes first)."
+        )
     return priority

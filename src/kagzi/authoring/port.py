@@ -18,13 +18,18 @@ class RunPort(Protocol):
     Every method raises `Parked` once the run leaves memory.
     """
 
-    run_id: str
     id: str
     workflow: str
     version: int
     attempt: int
-    random: random.Random
-    logger: logging.LoggerAdapter[logging.Logger]
+
+    @property
+    def run_id(self) -> str:
+        """The run's own id."""
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that is silent during replay."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -33,6 +38,10 @@ class RunPort(Protocol):
     @property
     def now(self) -> datetime:
         """The workflow's time."""
+
+    @property
+    def chance(self) -> random.Random:
+        """Chance, seeded by the run."""
 
     def identify(self, name: str) -> str:
         """Give the next operation of this name in the current task its identity."""

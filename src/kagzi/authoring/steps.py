@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration, as_duration
@@ -22,7 +22,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 current_context: ContextVar[WorkflowContext | None] = ContextVar("kagzi_context", default=None)
 """The context of the workflow body that is running; None outside of bodies, steps' functions included."""
 
-current_step: ContextVar[StepInfo | None] = ContextVar("kagzi_step", default=None)
+
+class RunningStep(Protocol):
+    """A step whose function is running."""
+
+    def describe(self) -> StepInfo:
+        """What the function can know about itself."""
+
+
+current_step: ContextVar[RunningStep | None] = ContextVar("kagzi_step", default=None)
 """The step whose function is running."""
 
 
@@ -49,10 +57,10 @@ class StepInfo:
 
 def step_info() -> StepInfo:
     """Tell about the step whose function is running. Raises KagziError outside of a step's function."""
-    info = current_step.get()
-    if info is None:
+    running = current_step.get()
+    if running is None:
         raise KagziError("step_info() was called outside of a step: only a step's function has one.")
-    return info
+    return running.describe()
 
 
 @overload

@@ -16,9 +16,9 @@ import sys
 import weakref
 from asyncio import events
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context, copy_context
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from kagzi.engine.forbidden import FORBIDDEN, refuse
 from kagzi.errors import Parked, WorkflowIOError
@@ -26,6 +26,7 @@ from kagzi.errors import Parked, WorkflowIOError
 logger = logging.getLogger("kagzi.workflow")
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 ROOT_SCOPE = "0"
 """The scope of the body itself; a task that it makes has `0.1`, the next `0.2`, a task of that `0.2.1`."""
@@ -79,7 +80,7 @@ class WorkflowHandle(asyncio.Handle):
 class WorkflowTimer(asyncio.TimerHandle):
     """A callback that falls due at a workflow time; durable through the run's execution."""
 
-    __slots__ = ("_timers",)
+    __slots__ = ("_timers", "step_id")
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class WorkflowTimer(asyncio.TimerHandle):
         self._context = copy_context() if context is None else context
         self._cancelled = False
         self._timers = timers
+        self.step_id: str | None = None
 
     def when(self) -> float:
         """The workflow time, in seconds since the epoch, at which the callback falls due."""
@@ -218,13 +220,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         finally:
             events._set_running_loop(outer)
 
-    def leave(self) -> bool:
+    def leave(self, operations: Iterable[asyncio.Future[Any]]) -> bool:
         """Fail everything that waits with `Parked` and let every task end; False where one would not.
 
-        Nothing durable happens from here on: whoever asks the execution for an operation gets `Parked` again.
+        `operations` are futures that this loop did not make itself. Nothing durable happens from here on: whoever
+        asks the execution for an operation gets `Parked` again.
         """
         self.leaving = True
-        for future in sorted(self._futures, key=hash):
+        for future in (*operations, *self._futures):
             if not future.done():
                 future.set_exception(Parked())
         outer = events._get_running_loop()
@@ -271,20 +274,30 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     # -- what asyncio asks of a loop ---------------------------------------------------------------------------
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+    ) -> asyncio.Handle:
         """Run `callback` in this drain, after what is ready already."""
         handle = WorkflowHandle(callback, args, context)
         self._ready.append(handle)
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` once `delay` seconds of workflow time have passed; durable."""
         return self.call_at(self._timers.time() + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` once the workflow's time has passed `when`; durable."""
         timer = WorkflowTimer(when, callback, args, context, self._timers)
@@ -306,10 +319,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._futures.add(future)
         return future
 
-    def track(self, future: asyncio.Future[Any]) -> None:
-        """Have `future` fail with `Parked` when the run leaves memory."""
-        self._futures.add(future)
-
     def create_task(
         self,
         coro: Coroutine[Any, Any, T] | Generator[Any, None, T] | Awaitable[T],
@@ -327,9 +336,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._tasks.add(task)
         return task
 
-    def create_body(self, coro: Coroutine[Any, Any, T]) -> WorkflowTask[T]:
-        """Make the task of the body itself, in the root scope and an empty context."""
-        task = WorkflowTask(coro, loop=self, scope=self._root, name=None, context=Context())
+    def create_body(self, coro: Coroutine[Any, Any, T], *, context: Context) -> WorkflowTask[T]:
+        """Make the task of the body itself, in the root scope."""
+        task = WorkflowTask(coro, loop=self, scope=self._root, name=None, context=context)
         self._tasks.add(task)
         return task
 

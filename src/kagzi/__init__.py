@@ -1,0 +1,78 @@
+"""Kagzi: durable workflows in plain asyncio, on the database you already have."""
+
+from kagzi.app.kagzi import Kagzi
+from kagzi.authoring.calls import StepCall
+from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.steps import StepInfo, step, step_info
+from kagzi.authoring.workflow import Workflow
+from kagzi.client.handles import WorkflowHandle
+from kagzi.errors import (
+    ChildFailed,
+    ConfigError,
+    ConflictError,
+    DivergenceError,
+    KagziError,
+    MigrationError,
+    OutcomeUnknown,
+    Parked,
+    PayloadError,
+    PayloadTooLarge,
+    RunClosed,
+    RunNotFound,
+    StepFailed,
+    StoreUnavailable,
+    VersionNotFound,
+    WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowIOError,
+    WorkflowNotRegistered,
+)
+from kagzi.model.error import ErrorKind, StepError
+from kagzi.model.run import Run, RunStatus
+from kagzi.model.step import Step, StepKind, StepStatus
+from kagzi.payloads import PayloadCodec
+from kagzi.settings import Settings
+from kagzi.worker.worker import Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChildFailed",
+    "ConfigError",
+    "ConflictError",
+    "DivergenceError",
+    "ErrorKind",
+    "Kagzi",
+    "KagziError",
+    "MigrationError",
+    "OutcomeUnknown",
+    "Parked",
+    "PayloadCodec",
+    "PayloadError",
+    "PayloadTooLarge",
+    "Run",
+    "RunClosed",
+    "RunNotFound",
+    "RunStatus",
+    "Settings",
+    "Step",
+    "StepCall",
+    "StepError",
+    "StepFailed",
+    "StepInfo",
+    "StepKind",
+    "StepStatus",
+    "StoreUnavailable",
+    "VersionNotFound",
+    "Worker",
+    "Workflow",
+    "WorkflowCancelled",
+    "WorkflowContext",
+    "WorkflowFailed",
+    "WorkflowHandle",
+    "WorkflowIOError",
+    "WorkflowNotRegistered",
+    "__version__",
+    "step",
+    "step_info",
+]

@@ -1,0 +1,120 @@
+"""What an application has while it is connected: a store, a journal, a clock, its waiters and its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kagzi.authoring.definitions import Definitions
+from kagzi.client.waiting import Waiting
+from kagzi.clock import monotonic
+from kagzi.engine.journal import Journal
+from kagzi.engine.time import EngineClock, StoreClock
+from kagzi.errors import MigrationError
+from kagzi.model.change import Transition
+from kagzi.model.run import RunId, RunOutcome
+from kagzi.payloads import Payloads
+from kagzi.settings import Settings
+from kagzi.store.protocol import Store
+from kagzi.worker.worker import Worker
+
+_DEFAULT_VERSIONS_AGE_S = 1.0
+
+
+class Connection:
+    """An application's hold on its store. Made unopened; belongs to the event loop in which it is opened."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        payloads: Payloads,
+        definitions: Definitions,
+        clock: EngineClock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.payloads = payloads
+        self.definitions = definitions
+        self.clock: EngineClock = clock or StoreClock()
+        self.journal = Journal(store, capacity=settings.journal_capacity, timeout=settings.store_timeout)
+        self.waiting = Waiting(store)
+        self.is_open = False
+        self._workers: tuple[Worker, ...] = ()
+        self._unlisten: Callable[[], None] | None = None
+        self._default_versions: dict[tuple[str, str], tuple[float, int | None]] = {}
+
+    async def open(self) -> bool:
+        """Connect and, unless the settings say otherwise, migrate; False where that was done before.
+
+        Raises StoreUnavailable or MigrationError.
+        """
+        if self.is_open:
+            return False
+        await self.store.open()
+        try:
+            if self.settings.auto_migrate:
+                await self.store.migrate()
+            else:
+                await self._check_schema()
+        except BaseException:
+            await self.store.close()
+            raise
+        self._unlisten = self.store.listen(self.waiting.hinted)
+        self.is_open = True
+        return True
+
+    async def close(self) -> None:
+        """Stop the workers, commit what waits, disconnect."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        for worker in self._workers:
+            await worker.shutdown()
+        if self._unlisten is not None:
+            self._unlisten()
+        await self.journal.close()
+        await self.waiting.close()
+        await self.store.close()
+
+    async def default_version(self, namespace: str, workflow: str) -> int | None:
+        """The version that a start without one gets; read at most once a second."""
+        known = self._default_versions.get((namespace, workflow))
+        if known is not None and monotonic() - known[0] < _DEFAULT_VERSIONS_AGE_S:
+            return known[1]
+        version = await self.store.default_version(namespace, workflow)
+        self._default_versions[namespace, workflow] = (monotonic(), version)
+        return version
+
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
+        """Set the version that a start without one gets."""
+        await self.store.set_default_version(namespace, workflow, version)
+        self._default_versions.pop((namespace, workflow), None)
+
+    # -- for workers -------------------------------------------------------------------------------------------
+
+    @property
+    def local_workers(self) -> tuple[Worker, ...]:
+        """The workers of this process that take runs."""
+        return self._workers
+
+    def joined(self, worker: Worker) -> None:
+        """A worker has begun to take runs."""
+        self._workers = (*self._workers, worker)
+
+    def left(self, worker: Worker) -> None:
+        """A worker takes no more runs."""
+        self._workers = tuple(other for other in self._workers if other is not worker)
+
+    def run_ended(self, run_id: RunId, transition: Transition) -> None:
+        """A run of this process has ended; whoever waits for it here need not ask the store."""
+        outcome = RunOutcome(run_id=run_id, status=transition.status, output=transition.output, error=transition.error)
+        self.waiting.tell(outcome)
+
+    async def _check_schema(self) -> None:
+        status = await self.store.schema_status()
+        if status.current < status.latest:
+            raise MigrationError(
+                f"the database's schema is at migration {status.current}, and this release needs {status.latest}. "
+                "Run `kagzi db migrate`, or set KAGZI_AUTO_MIGRATE=true."
+            )

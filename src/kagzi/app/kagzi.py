@@ -1,0 +1,297 @@
+"""`Kagzi`: the one object that an application holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+
+from kagzi.app.connection import Connection
+from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.definitions import Definition, Definitions, check_workflow_function
+from kagzi.authoring.durations import Duration
+from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.workflow import Workflow
+from kagzi.client import listing, starting
+from kagzi.client.handles import WorkflowHandle, handle_of
+from kagzi.client.options import OptionView, StartOptions, with_options
+from kagzi.errors import ConfigError
+from kagzi.model.run import Run, RunStatus
+from kagzi.payloads import PayloadCodec, Payloads
+from kagzi.settings import Settings
+from kagzi.store.urls import open_store
+from kagzi.worker.builder import WorkerBuilder
+from kagzi.worker.config import WorkerOptions, configure
+from kagzi.worker.worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+WorkflowFunction = Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]
+
+
+class Kagzi:
+    """An application: its workflows and its database.
+
+    `url` names the database: `postgresql://...`, `sqlite:///file`, `sqlite://` (memory); without it KAGZI_DATABASE_URL,
+    else `sqlite:///kagzi.db`. `settings` replaces all of the environment's; `codec` transforms payload text on its way
+    into and out of the database. Nothing is connected before `async with kagzi`, `connect` or `open`.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, settings: Settings | None = None, codec: PayloadCodec | None = None
+    ) -> None:
+        if settings is None:
+            settings = Settings.from_environment(database_url=url)
+        elif url is not None:
+            raise ConfigError("both a url and settings were given; put the url into the settings.")
+        self.settings = settings
+        self._payloads = Payloads(limit=settings.payload_limit, codec=codec)
+        self._definitions = Definitions()
+        self._connection: Connection | None = None
+
+    # -- connecting --------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def connect(
+        cls, url: str | None = None, *, settings: Settings | None = None, codec: PayloadCodec | None = None
+    ) -> Self:
+        """Make an application and connect it. Raises StoreUnavailable, MigrationError or ConfigError."""
+        kagzi = cls(url, settings=settings, codec=codec)
+        await kagzi.open()
+        return kagzi
+
+    async def open(self) -> None:
+        """Connect and migrate; again without effect. Raises StoreUnavailable, MigrationError or ConfigError."""
+        await self._link().open()
+
+    async def close(self) -> None:
+        """Stop the workers of this process, commit what waits, and disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def __aenter__(self) -> Self:
+        """Connect and migrate."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self.close()
+
+    # -- workflows ---------------------------------------------------------------------------------------------
+
+    @overload
+    def workflow(self, function: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def workflow(
+        self, name: str | None = None, /, *, version: int = 1
+    ) -> Callable[[WorkflowFunction[P, R]], Workflow[P, R]]: ...
+
+    def workflow(self, function: Any = None, /, *, version: int = 1) -> Any:
+        """Register an `async def` function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
+
+        Without a name it takes the function's. Raises ConfigError where the function can't be a workflow, or the name
+        and version belong to another.
+        """
+        if callable(function):
+            return self._register(function.__name__, 1, function)
+
+        def decorate(fn: Callable[..., Any]) -> Workflow[Any, Any]:
+            return self._register(fn.__name__ if function is None else function, version, fn)
+
+        return decorate
+
+    def register_workflow(self, name: str, fn: WorkflowFunction[P, R]) -> Workflow[P, R]:
+        """Register version 1 of a workflow by call; see `workflow`."""
+        return self._register(name, 1, fn)
+
+    def register_workflow_version(self, name: str, version: int, fn: WorkflowFunction[P, R]) -> Workflow[P, R]:
+        """Register a version of a workflow by call; see `workflow`."""
+        return self._register(name, version, fn)
+
+    def _register(self, name: str, version: int, fn: Callable[..., Any]) -> Workflow[Any, Any]:
+        check_workflow_function(name, version, fn)
+        definition = Definition(
+            name=name,
+            version=version,
+            fn=fn,
+            arguments=self._payloads.signature(fn, skip_first=True),
+            result=self._payloads.result_shape(fn),
+        )
+        self._definitions.add(definition)
+        return Workflow(self, definition, fn)
+
+    async def set_default_workflow_version(self, name: str, version: int) -> None:
+        """Set, for every process on this database, the version that new runs of a workflow get.
+
+        Raises VersionNotFound where this application knows the workflow but not the version.
+        """
+        check_name(name, what="the name of a workflow")
+        check_version(version, what=f"the version of workflow {name!r}")
+        if self._definitions.knows(name):
+            self._definitions.get(name, version)
+        await self._open_link().set_default_version(self.settings.namespace, name, version)
+
+    async def get_default_workflow_version(self, name: str) -> int | None:
+        """The version that new runs of a workflow get: the one set, else the highest registered here, else None."""
+        stored = await self._open_link().store.default_version(self.settings.namespace, name)
+        if stored is None and self._definitions.knows(name):
+            return max(self._definitions.versions(name))
+        return stored
+
+    # -- runs --------------------------------------------------------------------------------------------------
+
+    @overload
+    async def start_workflow(
+        self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]: ...
+
+    @overload
+    async def start_workflow(self, workflow: str, /, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]: ...
+
+    async def start_workflow(self, workflow: Any, /, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+        """Start a run of a workflow, or of the workflow of that name; returns once it is stored for good."""
+        return await self.start_with(workflow, None, args, kwargs, StartOptions())
+
+    async def start_workflow_version(
+        self, name: str, version: int, /, *args: Any, **kwargs: Any
+    ) -> WorkflowHandle[Any]:
+        """Start a run of one version of a workflow."""
+        return await self.start_with(name, version, args, kwargs, StartOptions())
+
+    async def start_many(
+        self, workflow: Workflow[Any, R] | str, inputs: Sequence[Any], **options: Any
+    ) -> list[WorkflowHandle[R]]:
+        """Start a run for each input, in one trip, and return their handles in order.
+
+        An input is the workflow's only argument, or a tuple of all of them. All start or none, as far as one commit
+        reaches (1,000 runs). Takes the options of `options`, but no id.
+        """
+        return await starting.start_many(self._open_link(), workflow, inputs, with_options(StartOptions(), options))
+
+    def options(self, **options: Any) -> OptionView:
+        """A view with `start_workflow` and `start_workflow_version` whose starts have these options.
+
+        `id` makes starts idempotent: all starts with it get one run. `queue` says which workers may take it. Runs of
+        higher `priority` (-100 to 100, default 0) go first. `delay` (seconds or timedelta) or `at` (aware datetime)
+        let it fall due later. `version`, `tags` (texts), `attributes` (JSON values by name), `namespace`.
+        """
+        return OptionView(self, with_options(StartOptions(), options))
+
+    async def launch(
+        self, workflow: str, version: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> WorkflowHandle[Any]:
+        """What `Workflow.start` does."""
+        return await self.start_with(workflow, version, args, kwargs, StartOptions())
+
+    async def start_with(
+        self,
+        workflow: Any,
+        version: int | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: StartOptions,
+    ) -> WorkflowHandle[Any]:
+        """What every start comes down to."""
+        return await starting.start_one(self._open_link(), workflow, version, args, kwargs, options)
+
+    def handle(self, run_id: str) -> WorkflowHandle[Any]:
+        """A handle on a run by its run_id."""
+        return handle_of(self._open_link(), run_id)
+
+    async def find_runs(
+        self,
+        *,
+        status: RunStatus | str | None = None,
+        workflow: str | None = None,
+        queue: str | None = None,
+        tags: Sequence[str] = (),
+        id: str | None = None,  # noqa: A002 - the public name
+        created_after: datetime | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> list[Run]:
+        """List runs without payloads, newest first, at most `limit` (1 to 1,000).
+
+        For the next page pass the last run's `run_id` as `cursor`; pages stay stable while runs come and go. `tags`
+        must all be there.
+        """
+        wanted = listing.wanted(
+            self.settings.namespace,
+            status=status,
+            workflow=workflow,
+            queue=queue,
+            tags=tags,
+            id=id,
+            created_after=created_after,
+            cursor=cursor,
+            limit=limit,
+        )
+        return await listing.find(self._open_link(), wanted)
+
+    # -- workers -----------------------------------------------------------------------------------------------
+
+    def create_worker(
+        self,
+        *,
+        worker_id: str | None = None,
+        queues: Sequence[str] | None = None,
+        max_concurrent_workflows: int | None = None,
+        max_concurrent_steps: int | None = None,
+        heartbeat_interval: Duration | None = None,
+        lease: Duration | None = None,
+        poll_interval: Duration | None = None,
+        graceful_shutdown_timeout: Duration | None = None,
+    ) -> Worker:
+        """Make a worker for the workflows registered here: `await worker.start()`, or `async with worker:`.
+
+        Durations are seconds or timedeltas. What is not given is taken from the settings; `worker_id` is made up,
+        `queues` is `["default"]`. A worker that is started while the application is not connected connects it, and
+        disconnects it in the end.
+        """
+        options = WorkerOptions(
+            worker_id=worker_id,
+            queues=queues,
+            max_concurrent_workflows=max_concurrent_workflows,
+            max_concurrent_steps=max_concurrent_steps,
+            heartbeat_interval=heartbeat_interval,
+            lease=lease,
+            poll_interval=poll_interval,
+            graceful_shutdown_timeout=graceful_shutdown_timeout,
+        )
+        return self.build_worker(options)
+
+    def create_worker_builder(self) -> WorkerBuilder:
+        """Make a worker by chaining: `kagzi.create_worker_builder().worker_id("w1").build()`."""
+        return WorkerBuilder(self.build_worker)
+
+    def build_worker(self, options: WorkerOptions) -> Worker:
+        """Make a worker from options."""
+        return Worker(self._link(), configure(options, self.settings))
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _link(self) -> Connection:
+        if self._connection is None:
+            self._connection = Connection(
+                settings=self.settings,
+                store=open_store(self.settings.database_url, self.settings),
+                payloads=self._payloads,
+                definitions=self._definitions,
+            )
+        return self._connection
+
+    def _open_link(self) -> Connection:
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            raise ConfigError("Kagzi is not connected. Use `async with kagzi:`, or `await kagzi.open()` first.")
+        return connection
+
+    def __repr__(self) -> str:
+        """Name the workflows; never the URL, which may hold a password."""
+        return f"<Kagzi {', '.join(sorted({definition.name for definition in self._definitions})) or 'no workflows'}>"

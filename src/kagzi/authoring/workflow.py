@@ -1,0 +1,90 @@
+"""`Workflow`: what `@kagzi.workflow` makes of a function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+
+from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.definitions import Definition
+
+if TYPE_CHECKING:
+    from kagzi.client.handles import WorkflowHandle
+    from kagzi.client.options import OptionView
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Launcher(Protocol):
+    """The application, as far as a workflow needs it to start itself."""
+
+    async def launch(
+        self, workflow: str, version: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> WorkflowHandle[Any]:
+        """Start a run of a workflow."""
+
+    def options(self, **options: Any) -> OptionView:
+        """A view with the same verbs whose starts have these options."""
+
+
+class Workflow(Generic[P, R]):
+    """A registered workflow. Calling it calls the function itself, for tests of its logic with a context of your own."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        definition: Definition,
+        function: Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]],
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self._launcher = launcher
+        self.definition = definition
+        self._function = function
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self.definition.name
+
+    @property
+    def version(self) -> int:
+        """The version that this function is."""
+        return self.definition.version
+
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]:
+        """Start a run with these arguments; returns once it is stored for good.
+
+        The run gets the workflow's default version. Raises PayloadError for an argument that can't be stored exactly,
+        StoreUnavailable or OutcomeUnknown where the database can't be reached.
+        """
+        return await self._launcher.launch(self.name, None, args, kwargs)
+
+    def options(self, **options: Any) -> BoundWorkflow[P, R]:
+        """This workflow with options for its starts: id, queue, priority, delay, at, version, tags, attributes, namespace."""
+        return BoundWorkflow(self, self._launcher.options(**options))
+
+    def __call__(self, ctx: WorkflowContext, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the function."""
+        return self._function(ctx, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        """Name the workflow."""
+        return f"<Workflow {self.name!r} version {self.version}>"
+
+
+class BoundWorkflow(Generic[P, R]):
+    """A workflow with options for its starts."""
+
+    def __init__(self, workflow: Workflow[P, R], view: OptionView) -> None:
+        self._workflow = workflow
+        self._view = view
+
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]:
+        """Start a run with these arguments and options."""
+        return await self._view.start_workflow(self._workflow, *args, **kwargs)
+
+    def options(self, **options: Any) -> BoundWorkflow[P, R]:
+        """The same with more options; those given here win."""
+        return BoundWorkflow(self._workflow, self._view.options(**options))

@@ -1,0 +1,1 @@
+"""The asking side: starting runs, handles on them, waiting for results, listings."""

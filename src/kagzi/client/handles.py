@@ -1,0 +1,99 @@
+"""`WorkflowHandle`: a hold on one run, wherever it is executed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic, TypeVar, cast
+
+from kagzi.authoring.definitions import Definition
+from kagzi.authoring.durations import Duration, as_duration
+from kagzi.client.link import Link
+from kagzi.client.views import as_run, as_step
+from kagzi.errors import RunNotFound, WorkflowCancelled, WorkflowFailed
+from kagzi.model.run import Run, RunId, RunOutcome, RunStatus, StoredRun
+from kagzi.model.step import Step
+from kagzi.rules.failures import decode_error
+
+R = TypeVar("R")
+
+
+class WorkflowHandle(Generic[R]):
+    """A run: wait for its result, look at it."""
+
+    def __init__(self, link: Link, run_id: RunId, definition: Definition | None) -> None:
+        self._link = link
+        self._run_id = run_id
+        self._definition = definition
+
+    @property
+    def run_id(self) -> str:
+        """The run's own id, made by Kagzi."""
+        return self._run_id
+
+    async def result(self, timeout: Duration | None = None) -> R:  # noqa: ASYNC109 - the public name
+        """Wait for the run to end and return its result, for at most `timeout` (seconds or timedelta).
+
+        Raises WorkflowFailed or WorkflowCancelled where it ended so, TimeoutError when the timeout passes (the run goes
+        on), RunNotFound where there is no such run.
+        """
+        limit_s = None if timeout is None else as_duration(timeout, what="timeout").total_seconds()
+        try:
+            async with asyncio.timeout(limit_s):
+                outcome = await self._link.waiting.outcome(self._run_id)
+        except TimeoutError:
+            raise TimeoutError(
+                f"run {self._run_id} did not end within {limit_s:g} s; it goes on, and its result can be awaited again."
+            ) from None
+        return await self._unwrap(outcome)
+
+    async def status(self) -> RunStatus:
+        """Where the run stands now."""
+        return (await self._stored()).status
+
+    async def describe(self) -> Run:
+        """Everything about the run now, payloads included."""
+        return as_run(await self._stored(), self._link.payloads)
+
+    async def history(self) -> list[Step]:
+        """The run's operations: finished ones in order, then those under way."""
+        steps = await self._link.store.steps(self._run_id)
+        if not steps:
+            await self._stored()
+        return [as_step(step, self._link.payloads) for step in steps]
+
+    async def _stored(self) -> StoredRun:
+        run = await self._link.store.get(self._run_id)
+        if run is None:
+            raise RunNotFound(self._run_id)
+        return run
+
+    async def _unwrap(self, outcome: RunOutcome) -> R:
+        if outcome.status is RunStatus.COMPLETED:
+            text = outcome.output if outcome.output is not None else "null"
+            definition = self._definition or await self._find_definition()
+            if definition is None:
+                return cast(R, self._link.payloads.show(text))
+            where = f"the result of workflow {definition.name!r}"
+            return cast(R, definition.result.decode(text, where=where))
+        error = decode_error(outcome.error or "")
+        if outcome.status is RunStatus.CANCELLED:
+            raise WorkflowCancelled(self._run_id, error.message if outcome.error else None)
+        raise WorkflowFailed(self._run_id, (await self._stored()).workflow, error)
+
+    async def _find_definition(self) -> Definition | None:
+        stored = await self._stored()
+        definitions = self._link.definitions
+        if not definitions.knows(stored.workflow):
+            return None
+        return definitions.versions(stored.workflow).get(stored.version)
+
+    def __repr__(self) -> str:
+        """Name the run."""
+        return f"<WorkflowHandle {self._run_id}>"
+
+
+def handle_of(link: Link, run_id: Any) -> WorkflowHandle[Any]:
+    """A handle on a run by its run_id; whether there is such a run shows when it is used."""
+    if not isinstance(run_id, str):
+        raise TypeError(f"a run_id is text, not {type(run_id).__name__}.")
+    return WorkflowHandle(link, RunId(run_id), None)

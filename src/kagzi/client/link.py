@@ -1,0 +1,47 @@
+"""What client verbs find in their application."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kagzi.authoring.definitions import Definition, Definitions
+from kagzi.client.waiting import Waiting
+from kagzi.engine.journal import Journal
+from kagzi.engine.time import EngineClock
+from kagzi.model.claim import Claim
+from kagzi.model.run import RunId, WorkerKey
+from kagzi.payloads import Payloads
+from kagzi.settings import Settings
+from kagzi.store.protocol import Store
+
+
+class LocalWorker(Protocol):
+    """A worker in this process that can take a run that is started here without a trip to the store."""
+
+    def reserve(self, run_id: RunId, definition: Definition, *, queue: str, namespace: str) -> WorkerKey | None:
+        """Keep a slot; None where the worker can't take the run."""
+
+    def unreserve(self, run_id: RunId) -> None:
+        """Give a slot back."""
+
+    def take(self, claim: Claim, *, key: WorkerKey) -> None:
+        """Execute the run. A plain callback only."""
+
+
+class Link(Protocol):
+    """An application that is connected."""
+
+    settings: Settings
+    store: Store
+    journal: Journal
+    payloads: Payloads
+    clock: EngineClock
+    definitions: Definitions
+    waiting: Waiting
+
+    @property
+    def local_workers(self) -> tuple[LocalWorker, ...]:
+        """The workers of this process that take runs."""
+
+    async def default_version(self, namespace: str, workflow: str) -> int | None:
+        """The version that a start without one gets, where one was set."""

@@ -1,0 +1,58 @@
+"""Listings of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from kagzi.authoring.durations import as_moment
+from kagzi.client.link import Link
+from kagzi.client.views import as_run
+from kagzi.ids import is_id
+from kagzi.model.run import Run, RunFilter, RunId, RunStatus
+
+LIMIT = 1000
+
+
+def wanted(
+    namespace: str,
+    *,
+    status: RunStatus | str | None,
+    workflow: str | None,
+    queue: str | None,
+    tags: Sequence[str],
+    id: str | None,  # noqa: A002 - the public name
+    created_after: datetime | None,
+    cursor: str | None,
+    limit: int,
+) -> RunFilter:
+    """Check what a caller asks for. Raises ValueError or TypeError naming it."""
+    if isinstance(tags, str):
+        raise TypeError("tags must be a list of texts, not one text.")
+    if type(limit) is not int or not 1 <= limit <= LIMIT:
+        raise ValueError(f"limit is {limit!r}; give a whole number from 1 to {LIMIT}, and page with cursor.")
+    if cursor is not None and not is_id(cursor):
+        raise ValueError(f"cursor is {cursor!r}; give the run_id of the last run of the page before.")
+    return RunFilter(
+        namespace=namespace,
+        status=None if status is None else _status(status),
+        workflow=workflow,
+        queue=queue,
+        tags=tuple(tags),
+        id=id,
+        created_after=None if created_after is None else as_moment(created_after, what="created_after"),
+        cursor=None if cursor is None else RunId(cursor),
+        limit=limit,
+    )
+
+
+def _status(status: RunStatus | str) -> RunStatus:
+    try:
+        return RunStatus(status.upper())
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"status is {status!r}; there are: {', '.join(RunStatus)}.") from error
+
+
+async def find(link: Link, asked: RunFilter) -> list[Run]:
+    """List runs."""
+    return [as_run(stored, link.payloads) for stored in await link.store.find(asked)]

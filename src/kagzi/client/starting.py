@@ -1,0 +1,164 @@
+"""Starting runs: from arguments to a durable row, or straight into a slot of a worker in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from kagzi.authoring.definitions import Definition
+from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.workflow import Workflow
+from kagzi.client.handles import WorkflowHandle
+from kagzi.client.link import Link, LocalWorker
+from kagzi.client.options import StartOptions
+from kagzi.errors import ConfigError
+from kagzi.ids import new_id
+from kagzi.model.claim import Claim
+from kagzi.model.run import NewRun, RunId, Started, WorkerKey
+from kagzi.rules.conflicts import check_conflict
+from kagzi.rules.versions import version_to_start
+
+
+async def start_one(
+    link: Link,
+    workflow: Workflow[Any, Any] | str,
+    version: int | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: StartOptions,
+) -> WorkflowHandle[Any]:
+    """Start a run; returns once it is durable (P2)."""
+    name, definition, version = await _which(link, workflow, version or options.version, options)
+    run = _new_run(link, name, version, definition, args, kwargs, options)
+    worker = None
+    if definition is not None and options.delay is None and options.at is None:
+        worker, run = _reserve(link, run, definition)
+    if worker is None:
+        (started,) = await link.journal.start([run])
+    else:
+        started = await _start_eagerly(link, run, worker)
+    link.clock.observe(started.now)
+    check_conflict(run, started)
+    return WorkflowHandle(link, started.run_id, definition)
+
+
+async def start_many(
+    link: Link, workflow: Workflow[Any, Any] | str, inputs: Sequence[Any], options: StartOptions
+) -> list[WorkflowHandle[Any]]:
+    """Start a run for each input in one trip: a tuple is all its arguments, anything else its only one."""
+    if options.id is not None:
+        raise ConfigError("start_many can't give many runs one id; start them one by one, each with an id of its own.")
+    name, definition, version = await _which(link, workflow, options.version, options)
+    runs = [
+        _new_run(link, name, version, definition, given if isinstance(given, tuple) else (given,), {}, options)
+        for given in inputs
+    ]
+    answers = await link.journal.start(runs)
+    return [WorkflowHandle(link, started.run_id, definition) for started in answers]
+
+
+async def _which(
+    link: Link, workflow: Workflow[Any, Any] | str, version: int | None, options: StartOptions
+) -> tuple[str, Definition | None, int]:
+    """Name, definition (None where it isn't known here) and version of what is to be started."""
+    if isinstance(workflow, Workflow):
+        name = workflow.name
+    elif isinstance(workflow, str):
+        name = check_name(workflow, what="the name of a workflow")
+    else:
+        raise TypeError(f"give a workflow or its name, not {workflow!r}.")
+    if version is not None:
+        check_version(version, what=f"the version of workflow {name!r}")
+    known = link.definitions.versions(name) if link.definitions.knows(name) else {}
+    if version is None:
+        default = await link.default_version(options.namespace or link.settings.namespace, name)
+        version = version_to_start(name, default=default, known=tuple(known))
+    elif known and version not in known:
+        link.definitions.get(name, version)  # raises VersionNotFound
+    return name, known.get(version), version
+
+
+def _new_run(
+    link: Link,
+    name: str,
+    version: int,
+    definition: Definition | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: StartOptions,
+) -> NewRun:
+    where = f"the input of workflow {name!r}"
+    shape = link.payloads.untyped_call() if definition is None else definition.arguments
+    attributes = options.attributes
+    return NewRun(
+        run_id=RunId(new_id()),
+        namespace=options.namespace or link.settings.namespace,
+        workflow=name,
+        version=version,
+        input=shape.encode(args, kwargs, where=where),
+        id=options.id,
+        queue=options.queue,
+        priority=options.priority,
+        available_at=options.at,
+        delay_s=options.delay.total_seconds() if options.delay is not None else 0.0,
+        tags=options.tags,
+        attributes=None
+        if attributes is None
+        else link.payloads.shape(dict[str, Any]).encode(dict(attributes), where=f"the attributes of workflow {name!r}"),
+    )
+
+
+def _reserve(link: Link, run: NewRun, definition: Definition) -> tuple[LocalWorker | None, NewRun]:
+    for worker in link.local_workers:
+        key = worker.reserve(run.run_id, definition, queue=run.queue, namespace=run.namespace)
+        if key is not None:
+            return worker, _owned_by(run, key)
+    return None, run
+
+
+def _owned_by(run: NewRun, key: WorkerKey) -> NewRun:
+    return NewRun(
+        run_id=run.run_id,
+        namespace=run.namespace,
+        workflow=run.workflow,
+        version=run.version,
+        input=run.input,
+        id=run.id,
+        queue=run.queue,
+        priority=run.priority,
+        tags=run.tags,
+        attributes=run.attributes,
+        owner=key,
+    )
+
+
+async def _start_eagerly(link: Link, run: NewRun, worker: LocalWorker) -> Started:
+    """Start a run that is born claimed by a worker of this process."""
+    owner = run.owner
+    assert owner is not None
+    try:
+        (started,) = await link.journal.start([run])
+    except BaseException:
+        worker.unreserve(run.run_id)  # should the row be there after all, the worker gives it back as a stray
+        raise
+    if not started.claimed or started.run_id != run.run_id:
+        worker.unreserve(run.run_id)
+        return started
+    claim = Claim(
+        run_id=run.run_id,
+        id=run.id,
+        workflow=run.workflow,
+        version=run.version,
+        queue=run.queue,
+        priority=run.priority,
+        input=run.input,
+        fence=1,
+        inbox=0,
+        attempts=1,
+        started_at=started.now,
+    )
+    link.clock.observe(started.now)
+    # A plain callback: a body must not be drained inside a task (engine/loop.py).
+    asyncio.get_running_loop().call_soon(lambda: worker.take(claim, key=owner))
+    return started

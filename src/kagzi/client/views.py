@@ -1,0 +1,91 @@
+"""Turning what a store gives into what people see. Nothing here raises: an unreadable row is shown as such (P23)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kagzi.errors import PayloadError
+from kagzi.model.run import Run, RunStatus, StoredRun
+from kagzi.model.step import Step, StoredStep, step_name
+from kagzi.payloads import Payloads
+from kagzi.rules.failures import decode_error
+
+
+def as_run(stored: StoredRun, payloads: Payloads) -> Run:
+    """A run for people; what can't be decoded is None, and `unreadable` says why."""
+    faults: list[str] = []
+
+    def show(text: str | None, what: str) -> Any:
+        try:
+            return payloads.show(text)
+        except PayloadError as error:
+            faults.append(f"{what}: {error}")
+            return None
+
+    attributes = show(stored.attributes, "attributes")
+    return Run(
+        run_id=stored.run_id,
+        id=stored.id or stored.run_id,
+        namespace=stored.namespace,
+        workflow=stored.workflow,
+        version=stored.version,
+        queue=stored.queue,
+        priority=stored.priority,
+        status=stored.status,
+        input=show(stored.input, "input"),
+        output=show(stored.output, "output"),
+        error=None if stored.error is None else decode_error(stored.error),
+        attempts=stored.attempts,
+        crashes=stored.crashes,
+        wakeups=stored.wakeups,
+        created_at=stored.created_at,
+        started_at=stored.started_at,
+        finished_at=stored.finished_at,
+        wake_at=stored.available_at if stored.status in (RunStatus.SLEEPING, RunStatus.PENDING) else None,
+        waiting_for=_waits(stored.waits, faults),
+        worker_id=stored.worker_key,
+        parent_run_id=stored.parent_run_id,
+        tags=stored.tags,
+        attributes=attributes if isinstance(attributes, dict) else {},
+        unreadable="; ".join(faults) or None,
+    )
+
+
+def as_step(stored: StoredStep, payloads: Payloads) -> Step:
+    """A step for people; a result that can't be decoded is shown as None."""
+    try:
+        output = payloads.show(stored.output)
+    except PayloadError:
+        output = None
+    return Step(
+        step_id=stored.step_id,
+        name=_name(stored.step_id),
+        kind=stored.kind,
+        status=stored.status,
+        output=output,
+        error=None if stored.error is None else decode_error(stored.error),
+        attempts=stored.attempts,
+        started_at=stored.started_at,
+        finished_at=stored.finished_at,
+        wake_at=stored.wake_at,
+        child_run_id=stored.child_run_id,
+    )
+
+
+def _waits(text: str | None, faults: list[str]) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...])
+    except msgspec.MsgspecError as error:
+        faults.append(f"waits: {error}")
+        return ()
+
+
+def _name(step_id: str) -> str:
+    try:
+        return step_name(step_id)
+    except ValueError:
+        return step_id

@@ -1,0 +1,117 @@
+"""Waiting for results: one question for all handles of a process, asked when there is reason to (never one each)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from kagzi.errors import RunNotFound, StoreUnavailable
+from kagzi.model.run import RunId, RunOutcome
+from kagzi.store.protocol import Hint, Store
+
+logger = logging.getLogger("kagzi.client")
+
+_POLL_S = 0.5
+_ASKED_AT_ONCE = 2000
+
+
+class Waiting:
+    """Everybody in this process who waits for a run to end.
+
+    A run that ends in this process is told at once. For others the store is asked: when somebody new waits, when it
+    hints that awaited runs have ended, and every half second in case the hint was lost. A question that is under way
+    gathers those who come meanwhile for the next.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiters: dict[RunId, list[asyncio.Future[RunOutcome]]] = {}
+        self._new: list[RunId] = []
+        self._wake = asyncio.Event()
+        self._ended_hinted = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def outcome(self, run_id: RunId) -> RunOutcome:
+        """Wait for a run's end. Raises RunNotFound where there is no such run."""
+        answer: asyncio.Future[RunOutcome] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(run_id, [])
+        waiters.append(answer)
+        if len(waiters) == 1:
+            self._new.append(run_id)
+            self._ensure_asking()
+            self._wake.set()
+        try:
+            return await answer
+        finally:
+            self._forget(run_id, answer)
+
+    def tell(self, outcome: RunOutcome) -> None:
+        """A run has ended in this process."""
+        for answer in self._waiters.pop(outcome.run_id, ()):
+            if not answer.done():
+                answer.set_result(outcome)
+
+    def hinted(self, hint: Hint) -> None:
+        """The store hints that awaited runs have ended."""
+        if hint is Hint.RUNS_ENDED and self._waiters:
+            self._ended_hinted = True
+            self._wake.set()
+
+    async def close(self) -> None:
+        """Leave everybody who still waits with StoreUnavailable."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        for answers in list(self._waiters.values()):
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(StoreUnavailable("Kagzi was closed while a result was awaited."))
+
+    def _forget(self, run_id: RunId, answer: asyncio.Future[RunOutcome]) -> None:
+        waiters = self._waiters.get(run_id)
+        if waiters is not None and answer in waiters:
+            waiters.remove(answer)
+            if not waiters:
+                del self._waiters[run_id]
+
+    def _ensure_asking(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._ask_on(), name="kagzi-waiting")
+
+    async def _ask_on(self) -> None:
+        while self._waiters:
+            new, self._new = self._new, []
+            everybody = self._ended_hinted or not new
+            self._ended_hinted = False
+            self._wake.clear()
+            # A process may start a run and await it before its own worker has it: those told meanwhile drop out.
+            asked = [run_id for run_id in (self._waiters if everybody else new) if run_id in self._waiters]
+            try:
+                await self._ask(asked, new=set(new))
+            except StoreUnavailable as error:
+                logger.warning("The database can't be reached; results are awaited.", extra={"reason": str(error)})
+                self._new = [run_id for run_id in new if run_id in self._waiters] + self._new
+                await asyncio.sleep(_POLL_S)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+
+    async def _ask(self, run_ids: list[RunId], *, new: set[RunId]) -> None:
+        for start in range(0, len(run_ids), _ASKED_AT_ONCE):
+            some = run_ids[start : start + _ASKED_AT_ONCE]
+            told = await self._store.outcomes(some)
+            for outcome in told:
+                self.tell(outcome)
+            unsure = [run_id for run_id in some if run_id in new and run_id in self._waiters]
+            if unsure:
+                await self._tell_unknown(unsure)
+
+    async def _tell_unknown(self, run_ids: list[RunId]) -> None:
+        there = await self._store.existing(run_ids)
+        for run_id in run_ids:
+            if run_id not in there:
+                for answer in self._waiters.pop(run_id, ()):
+                    if not answer.done():
+                        answer.set_exception(RunNotFound(run_id))

@@ -1,0 +1,561 @@
+"""One run in memory: its body is replayed, its operations are executed and made durable, until it ends or parks.
+
+The way of a step: `ask` -> the runner calls its function -> `settled` encodes the result and submits a checkpoint ->
+the journal commits -> `committed` -> `_pump` delivers it and drains the body, which asks for the next.
+
+One completion is delivered at a time, in the order of `seq`, and only once durable; a replay therefore sees the very
+same interleaving. Everything here runs in plain callbacks of the worker's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from contextvars import Context
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import msgspec
+
+from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.definitions import Definition
+from kagzi.authoring.steps import current_context
+from kagzi.clock import monotonic
+from kagzi.engine.deliveries import Delivery, decode_record
+from kagzi.engine.history import History
+from kagzi.engine.journal import Journal
+from kagzi.engine.loop import WorkflowLoop, WorkflowTask, WorkflowTimer
+from kagzi.engine.runlog import RunLogger
+from kagzi.engine.runner import RunningStep, StepRunner
+from kagzi.engine.time import EngineClock
+from kagzi.engine.timers import Timer, Timers
+from kagzi.errors import DivergenceError, KagziError, Parked, PayloadError, StepFailed, WorkflowIOError
+from kagzi.model.change import Applied, Change
+from kagzi.model.claim import Claim
+from kagzi.model.run import RunId
+from kagzi.model.step import StepKind, StepRecord
+from kagzi.payloads import Payloads
+from kagzi.rules import failures, lifecycle
+
+logger = logging.getLogger("kagzi.execution")
+
+_SECOND_LOOK = timedelta(seconds=30)
+"""How long a run whose code doesn't fit rests before a worker, maybe with newer code, tries again."""
+
+
+class Ending(Enum):
+    """Why an execution is over."""
+
+    CLOSED = auto()
+    """The run has ended."""
+    PARKED = auto()
+    """The run sleeps in the store."""
+    RELEASED = auto()
+    """The run was given back, or set aside, for another try."""
+    LOST = auto()
+    """The run belongs to somebody else by now, or the worker had to drop it."""
+
+
+class Host(Protocol):
+    """What an execution needs of the worker around it."""
+
+    journal: Journal
+    runner: StepRunner
+    clock: EngineClock
+    payloads: Payloads
+    park_after: timedelta
+    body_warning_s: float
+
+    @property
+    def may_start_steps(self) -> bool:
+        """Whether the worker still holds its lease (P9)."""
+
+    def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
+        """The execution is over; `change` is what it wrote last, if that was durable."""
+
+
+Operation = StepCall[Any] | Sleep | WorkflowTimer
+"""What a body can wait for."""
+
+
+class Execution:
+    """A run, its body and what it waits for. Answers the body as its `RunPort`."""
+
+    def __init__(self, host: Host, claim: Claim, definition: Definition) -> None:
+        self.run_id = claim.run_id
+        self.id = claim.id or claim.run_id
+        self.workflow = claim.workflow
+        self.version = claim.version
+        self.attempt = claim.attempts
+        self.fence = claim.fence
+        self._host = host
+        self._claim = claim
+        self._definition = definition
+        self._now = claim.started_at
+        self._history = History(claim.history)
+        self._seq = self._history.last_seq
+        self._live = not claim.history
+        seed = int(claim.run_id[-12:], 16)
+        self._loop = WorkflowLoop(self, seed=seed)  # type: ignore[abstract] # what is missing is set: forbidden.py
+        self._chance: random.Random | None = None
+        self._timers = Timers()
+        self._asked: dict[str, Operation] = {}
+        self._fresh: list[StepCall[Any]] = []
+        self._withdrawn: set[str] = set()
+        self._unawaited: dict[str, StepCall[Any]] = {}
+        self._running: dict[str, RunningStep] = {}
+        self._committing = 0
+        self._deliveries: deque[Delivery] = deque()
+        self._body: WorkflowTask[Any] | None = None
+        self._closing: Change | None = None
+        self._over = False
+        self._draining = False
+        self.logger = RunLogger(self)
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start the body and go as far as the record, and then the world, allows. A plain callback only."""
+        try:
+            where = f"the input of workflow {self.workflow!r}"
+            args, kwargs = self._definition.arguments.decode(self._claim.input, where=where)
+        except PayloadError as error:
+            self._fail(error)
+            return
+        ctx = WorkflowContext(self)
+        context = Context()
+        context.run(current_context.set, ctx)
+        try:
+            self._body = self._loop.create_body(self._definition.fn(ctx, *args, **kwargs), context=context)
+        except TypeError as error:  # the function's parameters have changed since the run was started
+            self._fail(error)
+            return
+        self._pump()
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the body is being led through its record."""
+        return not self._live
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether a step's function is running or a result is on its way to the store."""
+        return bool(self._running) or self._committing > 0 or self._closing is not None
+
+    def drain(self) -> None:
+        """Start nothing more: what is running finishes and becomes durable, then the run is given back."""
+        self._draining = True
+        if not self.is_settling:
+            self.release()
+
+    def release(self) -> None:
+        """Give the run back at once, without using an attempt; functions that still run are cancelled."""
+        if self._over or self._closing is not None:
+            return
+        self._stop_steps()
+        self._close(lifecycle.release(self.run_id, self.fence))
+
+    def drop(self) -> None:
+        """Forget the run without writing anything: it belongs to somebody else."""
+        self._end(Ending.LOST, None)
+
+    # -- what the body asks for (RunPort) ----------------------------------------------------------------------
+
+    @property
+    def loop(self) -> WorkflowLoop:
+        """The run's deterministic event loop."""
+        return self._loop
+
+    @property
+    def now(self) -> datetime:
+        """The workflow's time."""
+        return self._now
+
+    @property
+    def chance(self) -> random.Random:
+        """Chance, seeded by the run."""
+        if self._chance is None:
+            self._chance = random.Random(self.run_id)
+        return self._chance
+
+    def time(self) -> float:
+        """The workflow's time, in seconds since the epoch."""
+        return self._now.timestamp()
+
+    def identify(self, name: str) -> str:
+        """Give the next operation of this name in the current task its identity."""
+        if self._loop.leaving:
+            raise Parked
+        return self._loop.scope.identify(name)
+
+    def next_order(self) -> int:
+        """The creation number of a new future of the run."""
+        return self._loop.next_order()
+
+    def created(self, call: StepCall[Any]) -> None:
+        """Note a step call that was made and is not awaited yet."""
+        self._unawaited[call.step_id] = call
+
+    def ask(self, call: StepCall[Any]) -> None:
+        """Have the step executed, or its recorded result delivered."""
+        if self._loop.leaving:
+            raise Parked
+        self._unawaited.pop(call.step_id, None)
+        self._asked[call.step_id] = call
+        self._fresh.append(call)  # started once the body is at rest: here the running loop is the body's
+
+    def ask_sleep(self, sleep: Sleep) -> None:
+        """Have the sleep end at its time, or where the record says it ended."""
+        if self._loop.leaving:
+            raise Parked
+        self._asked[sleep.step_id] = sleep
+        self._timers.add(Timer(sleep.step_id, sleep.due, sleep))
+
+    def call_at(self, handle: WorkflowTimer) -> None:
+        """Make a timer of asyncio's own durable, under the name `timer`."""
+        if self._loop.leaving:
+            raise Parked
+        timer = Timer.of_handle(self.identify("timer"), handle)
+        self._asked[timer.step_id] = handle
+        self._timers.add(timer)
+
+    def withdraw(self, operation: Operation) -> None:
+        """Stop waiting for an operation that the body cancelled."""
+        step_id = operation.step_id
+        if step_id is None:  # a timer that was due when it was made
+            return
+        self._unawaited.pop(step_id, None)
+        if self._asked.pop(step_id, None) is None:
+            return
+        self._withdrawn.add(step_id)
+        self._timers.discard(step_id)
+        running = self._running.pop(step_id, None)
+        if running is not None:
+            running.stop()
+
+    # -- executing operations ----------------------------------------------------------------------------------
+
+    @property
+    def may_start_steps(self) -> bool:
+        """Whether the worker still holds its lease (P9)."""
+        return self._host.may_start_steps and not self._over
+
+    async def room(self) -> None:
+        """Wait while the journal is full."""
+        await self._host.journal.room()
+
+    def _start_steps(self) -> None:
+        """Execute what the body asked for and the record did not hold, unless the worker drains."""
+        fresh, self._fresh = self._fresh, []
+        if not self._draining:
+            for call in fresh:
+                if self._asked.get(call.step_id) is call:
+                    self._start_step(call)
+
+    def _start_step(self, call: StepCall[Any]) -> None:
+        attempt = self._claim.tries.get(call.step_id, 0) + 1
+        running = RunningStep(self, call, attempt=attempt, started_at=self._host.clock.now())
+        self._running[call.step_id] = running
+        self._host.runner.start(running)
+
+    def settled(self, running: RunningStep, value: Any) -> None:
+        """The function returned `value`: make it durable."""
+        if self._running.pop(running.call.step_id, None) is None or self._over:
+            return
+        call = running.call
+        try:
+            text, value = self._host.payloads.result_shape(call.fn).settle(value, where=f"step {call.name!r}")
+        except KagziError as error:
+            self._record_failure(running, error)
+            return
+        self._seq += 1
+        change = lifecycle.checkpoint(
+            self.run_id,
+            self.fence,
+            step_id=call.step_id,
+            seq=self._seq,
+            output=text,
+            attempts=running.attempt,
+            started_at=running.started_at,
+        )
+        self._submit(change, Delivery(call.step_id, value))
+
+    def failed(self, running: RunningStep, error: BaseException) -> None:
+        """The function raised, or took too long: make that durable."""
+        if self._running.pop(running.call.step_id, None) is not None and not self._over:
+            self._record_failure(running, error)
+
+    def abandoned(self, running: RunningStep) -> None:
+        """The step could not be started, as the lease is gone: so is the run."""
+        if not running.stopped:
+            self.drop()
+
+    def unstarted(self, running: RunningStep) -> None:
+        """The step was waiting for its turn when the worker began to drain; it won't get one here."""
+        self._running.pop(running.call.step_id, None)
+
+    def _record_failure(self, running: RunningStep, error: BaseException) -> None:
+        call = running.call
+        described = failures.describe(error, now=self._host.clock.now())
+        self._seq += 1
+        change = lifecycle.fail_step(
+            self.run_id,
+            self.fence,
+            step_id=call.step_id,
+            seq=self._seq,
+            error=failures.encode_error(described),
+            attempts=running.attempt,
+            started_at=running.started_at,
+        )
+        failure = StepFailed(call.name, described)
+        failure.__cause__ = error
+        self._submit(change, Delivery(call.step_id, None, failure))
+
+    def _fire_due_timers(self) -> None:
+        now = self._host.clock.now()
+        for timer in self._timers.pop_due(now):
+            self._seq += 1
+            change = lifecycle.fire(self.run_id, self.fence, step_id=timer.step_id, seq=self._seq)
+            self._submit(change, Delivery(timer.step_id, None))
+
+    def _alarm(self) -> None:
+        if not self._over and self._closing is None:
+            self._pump()
+
+    def _submit(self, change: Change, delivery: Delivery) -> None:
+        self._committing += 1
+        self._deliveries.append(delivery)
+        self._host.journal.submit(change, self)
+
+    # -- what became durable (ChangeListener) ------------------------------------------------------------------
+
+    def committed(self, change: Change, outcome: Applied, at: datetime) -> None:
+        """A change is durable, or the run is no longer ours."""
+        if self._over:
+            return
+        if outcome is Applied.LOST:
+            logger.warning("A run was lost to another worker; it is dropped here.", extra={"run_id": self.run_id})
+            self._end(Ending.LOST, None)
+        elif change.transition is not None:
+            self._end(_ending(change), change)
+        else:
+            self._committing -= 1
+            delivery = self._deliveries.popleft()
+            if self._closing is None:
+                self._deliver(delivery, at)
+                self._pump()
+
+    def refused(self, change: Change, error: Exception) -> None:
+        """The store can't take what the run wants written: end the run, saying so."""
+        if self._over:
+            return
+        if change.transition is not None:
+            self.drop()
+            return
+        self._committing -= 1
+        self._deliveries.popleft()
+        self._fail(error)
+
+    def _deliver(self, delivery: Delivery, at: datetime) -> None:
+        operation = self._asked.pop(delivery.step_id, None)
+        if operation is None:
+            return  # cancelled by the body while its result was on the way: a replay passes it over as well
+        if at > self._now:
+            self._now = at
+        if isinstance(operation, WorkflowTimer):
+            self._loop.ready(operation)
+        elif delivery.failure is not None:
+            operation.set_exception(delivery.failure)
+        else:
+            operation.set_result(delivery.value)
+
+    # -- going on ----------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Drain the body, lead it through its record, and see what is to be done once it is at rest."""
+        if self._over or self._closing is not None:
+            return
+        self._drain()
+        if not self._live:
+            try:
+                self._replay()
+            except (DivergenceError, PayloadError) as error:
+                self._set_aside(error)
+                return
+        assert self._body is not None
+        if self._body.done():
+            self._conclude(self._body)
+            return
+        self._start_steps()
+        if self._over:
+            return
+        if self._draining:
+            if not self.is_settling:
+                self.release()
+        elif not self._running:
+            self._rest()
+        elif self._timers:
+            self._fire_due_timers()
+            self._timers.arm(self._host.clock, self._alarm)
+
+    def _drain(self) -> None:
+        began = monotonic()
+        self._loop.drain()
+        took = monotonic() - began
+        if took > self._host.body_warning_s:
+            logger.warning(
+                "A workflow body computed for long and held up every other run of its worker. Move the work to a step.",
+                extra={"workflow": self.workflow, "run_id": self.run_id, "took_ms": round(took * 1000)},
+            )
+
+    def _replay(self) -> None:
+        history = self._history
+        while (record := history.peek()) is not None:
+            operation = self._asked.get(record.step_id)
+            if operation is not None and _kind(operation) is record.kind:
+                history.advance()
+                self._deliver_again(operation, record)
+                self._drain()
+            elif operation is None and record.step_id in self._withdrawn:
+                history.advance()
+            else:
+                raise history.divergence([(asked, _kind(found)) for asked, found in self._asked.items()])
+        self._live = True
+
+    def _deliver_again(self, operation: Operation, record: StepRecord) -> None:
+        self._timers.discard(record.step_id)
+        assert record.finished_at is not None, "a stored record has its time"
+        self._deliver(decode_record(operation, record, self._host.payloads), record.finished_at)
+
+    def _rest(self) -> None:
+        """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
+        self._fire_due_timers()
+        if self._committing:
+            if self._timers:
+                self._timers.arm(self._host.clock, self._alarm)
+            return
+        due = self._timers.next_due()
+        if due is None:
+            self._fail(_stuck(self._asked))
+        elif due - self._host.clock.now() <= self._host.park_after:
+            self._timers.arm(self._host.clock, self._alarm)
+        else:
+            waits = msgspec.json.encode(self._timers.describe()).decode()
+            self._close(lifecycle.park(self.run_id, self.fence, wake_at=due, waits=waits, inbox=self._claim.inbox))
+
+    # -- ending ------------------------------------------------------------------------------------------------
+
+    def _conclude(self, body: WorkflowTask[Any]) -> None:
+        """The body is done: close the run with its result or its error."""
+        self._report_unawaited()
+        self._stop_steps()
+        if body.cancelled():
+            self._fail(asyncio.CancelledError("the workflow's body cancelled itself"))
+            return
+        error = body.exception()
+        if error is not None:
+            self._fail(error)
+            return
+        try:
+            text, _ = self._definition.result.settle(body.result(), where=f"the result of workflow {self.workflow!r}")
+        except KagziError as unfit:
+            self._fail(unfit)
+            return
+        self._close(lifecycle.complete(self.run_id, self.fence, output=text))
+
+    def _fail(self, error: BaseException) -> None:
+        self._stop_steps()
+        described = failures.describe(_explained(error), now=self._host.clock.now())
+        self._close(lifecycle.fail(self.run_id, self.fence, error=failures.encode_error(described)))
+
+    def _set_aside(self, error: KagziError) -> None:
+        """The code doesn't fit the record: leave the run for code that does (P16)."""
+        now = self._host.clock.now()
+        logger.error(
+            "A run's code does not fit its record; the run rests until fitting code is deployed.",
+            extra={"workflow": self.workflow, "version": self.version, "run_id": self.run_id, "reason": str(error)},
+        )
+        described = failures.describe(error, now=now)
+        self._close(
+            lifecycle.set_aside(
+                self.run_id,
+                self.fence,
+                until=now + _SECOND_LOOK,
+                waits=msgspec.json.encode([f"code that fits its record: {error}"]).decode(),
+                error=failures.encode_error(described),
+                inbox=self._claim.inbox,
+            )
+        )
+
+    def _close(self, change: Change) -> None:
+        if self._closing is None:
+            self._closing = change
+            self._timers.disarm()
+            self._host.journal.submit(change, self)
+
+    def _end(self, ending: Ending, change: Change | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._stop_steps()
+        self._timers.disarm()
+        self._deliveries.clear()
+        if not self._loop.leave([waited for waited in self._asked.values() if isinstance(waited, asyncio.Future)]):
+            logger.warning(
+                "A workflow body kept going while its run left memory; it was abandoned. Something in it catches "
+                "BaseException: let Parked pass.",
+                extra={"workflow": self.workflow, "run_id": self.run_id},
+            )
+        self._host.ended(self, ending, change)
+
+    def _stop_steps(self) -> None:
+        for running in self._running.values():
+            running.stop()
+        self._running.clear()
+
+    def _report_unawaited(self) -> None:
+        for call in self._unawaited.values():
+            logger.warning(
+                "A step was called but never awaited, so it did not run. Put `await` before the call.",
+                extra={"workflow": self.workflow, "run_id": self.run_id, "step": call.name},
+            )
+
+
+def _kind(operation: Operation) -> StepKind:
+    return StepKind.STEP if isinstance(operation, StepCall) else StepKind.TIMER
+
+
+def _ending(change: Change) -> Ending:
+    assert change.transition is not None
+    status = change.transition.status
+    if status.is_terminal:
+        return Ending.CLOSED
+    return Ending.PARKED if status == "SLEEPING" and change.transition.error is None else Ending.RELEASED
+
+
+def _explained(error: BaseException) -> BaseException:
+    """Say what it means that a body awaited something of the real loop."""
+    if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
+        cure = "Do it in a step: `await ctx.step(name, function, ...)`."
+        explained = WorkflowIOError(
+            "awaiting a connection, a task or a lock that was made outside of the workflow", cure
+        )
+        explained.__cause__ = error
+        explained.__traceback__ = error.__traceback__
+        return explained
+    return error
+
+
+def _stuck(asked: dict[str, Operation]) -> KagziError:
+    return WorkflowStuck(
+        "the workflow waits for something that can't happen: no step is running and no timer or message is awaited. "
+        "An Event that nobody sets, a Queue that nobody fills and a deadlock of Locks look like this."
+    )
+
+
+class WorkflowStuck(KagziError):
+    """A body waits, and nothing that could wake it is under way."""

@@ -1,0 +1,195 @@
+"""Running the functions of steps on the worker's own event loop and threads, a bounded number at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import datetime
+from functools import partial
+from types import FunctionType
+from typing import Any, Protocol
+
+from kagzi.authoring.calls import StepCall
+from kagzi.authoring.steps import StepInfo, current_step
+
+
+class StepOwner(Protocol):
+    """The execution that a step belongs to. `settled` and `failed` are called inside the step's task."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+
+    @property
+    def may_start_steps(self) -> bool:
+        """Whether the worker still holds its lease (P9)."""
+
+    def settled(self, running: RunningStep, value: Any) -> None:
+        """The function returned `value`."""
+
+    def failed(self, running: RunningStep, error: BaseException) -> None:
+        """The function raised, or took too long."""
+
+    def abandoned(self, running: RunningStep) -> None:
+        """The step could not be started, as the lease is gone."""
+
+    async def room(self) -> None:
+        """Wait while the journal is full."""
+
+
+class RunningStep:
+    """One execution of a step's function."""
+
+    __slots__ = ("attempt", "call", "overdue", "owner", "started_at", "stopped", "task")
+
+    def __init__(self, owner: StepOwner, call: StepCall[Any], *, attempt: int, started_at: datetime) -> None:
+        self.owner = owner
+        self.call = call
+        self.attempt = attempt
+        self.started_at = started_at
+        self.task: asyncio.Task[None] | None = None
+        self.stopped = False
+        self.overdue = False
+
+    def stop(self) -> None:
+        """Nobody waits for the result any more: cancel a coroutine, tell a thread."""
+        self.stopped = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def describe(self) -> StepInfo:
+        """What the step's function can know about itself."""
+        run_id, step_id = self.owner.run_id, self.call.step_id
+        return StepInfo(
+            run_id=run_id,
+            step_id=step_id,
+            name=self.call.name,
+            attempt=self.attempt,
+            idempotency_key=f"{run_id}:{step_id}",
+            _cancelled=lambda: self.stopped or self.overdue,
+        )
+
+
+class StepRunner:
+    """Executes steps for all runs of a worker: at most `limit` at a time, plain functions on at most `threads`."""
+
+    def __init__(self, *, limit: int, threads: int) -> None:
+        self._free = limit
+        self._queue: deque[RunningStep] = deque()
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="kagzi-step")
+        self.running: dict[RunningStep, None] = {}
+        self.holding = False
+
+    def start(self, step: RunningStep) -> None:
+        """Execute a step now, or as soon as one of those running has ended."""
+        if self._free > 0 and not self.holding:
+            self._launch(step)
+        else:
+            self._queue.append(step)
+
+    def hold(self) -> list[RunningStep]:
+        """Start nothing more; returns the steps that were waiting for their turn."""
+        self.holding = True
+        waiting = [step for step in self._queue if not step.stopped]
+        self._queue.clear()
+        return waiting
+
+    def close(self) -> None:
+        """Let go of the threads. Functions that still run in one go on until they return, unheard."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _launch(self, step: RunningStep) -> None:
+        self._free -= 1
+        self.running[step] = None
+        step.task = asyncio.get_running_loop().create_task(self._execute(step))
+
+    def _ended(self, step: RunningStep) -> None:
+        self._free += 1
+        del self.running[step]
+        while self._queue and self._free > 0 and not self.holding:
+            following = self._queue.popleft()
+            if not following.stopped:
+                self._launch(following)
+
+    async def _execute(self, step: RunningStep) -> None:
+        owner, call = step.owner, step.call
+        if not owner.may_start_steps:
+            self._ended(step)
+            # A plain callback: it ends the body, whose loop must not be drained inside a task (engine/loop.py).
+            asyncio.get_running_loop().call_soon(owner.abandoned, step)
+            return
+        current_step.set(step)
+        fn = call.fn
+        try:
+            if call.timeout is None:
+                if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
+                    value = await fn(*call.args, **call.kwargs)
+                else:
+                    value = await self._call(step)
+            else:
+                value = await self._call_within(step, call.timeout.total_seconds())
+            await owner.room()
+        except asyncio.CancelledError as error:
+            self._ended(step)
+            if not step.stopped:  # raised by the function itself
+                owner.failed(step, error)
+            return
+        except (KeyboardInterrupt, SystemExit):
+            self._ended(step)
+            raise
+        except BaseException as error:
+            self._ended(step)
+            error.__traceback__ = _own_traceback(error)
+            owner.failed(step, error)
+            return
+        self._ended(step)
+        if not step.stopped:
+            owner.settled(step, value)
+
+    async def _call_within(self, step: RunningStep, limit_s: float) -> Any:
+        limit = asyncio.timeout(limit_s)
+        try:
+            async with limit:
+                return await self._call(step)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            step.overdue = True
+            raise StepTimeout(f"the step took longer than its timeout of {limit_s:g} s.") from error
+
+    async def _call(self, step: RunningStep) -> Any:
+        call = step.call
+        if inspect.iscoroutinefunction(call.fn) or inspect.iscoroutinefunction(getattr(call.fn, "__call__", None)):
+            return await call.fn(*call.args, **call.kwargs)
+        value = await self._call_in_thread(step)
+        if inspect.isawaitable(value):  # a plain function, such as a lambda, that made a coroutine
+            return await value
+        return value
+
+    async def _call_in_thread(self, step: RunningStep) -> Any:
+        call = step.call
+        function = partial(call.fn, *call.args, **call.kwargs)
+        work: Callable[[], Any] = partial(copy_context().run, self._in_thread, step, function)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _in_thread(self, step: RunningStep, function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except StopIteration as error:  # a future can't carry it
+            raise RuntimeError("the step raised StopIteration") from error
+
+
+class StepTimeout(TimeoutError):
+    """A step took longer than its timeout."""
+
+
+def _own_traceback(error: BaseException) -> Any:
+    """The traceback without this file's own frames at its outer end."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__ and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace

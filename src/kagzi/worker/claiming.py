@@ -1,0 +1,147 @@
+"""Keeping a worker's slots full: claim when a slot is free and something may be due."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from kagzi.errors import StoreUnavailable
+from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.run import WorkerKey
+from kagzi.rules import lifecycle
+
+if TYPE_CHECKING:
+    from kagzi.worker.worker import Worker
+
+logger = logging.getLogger("kagzi.worker")
+
+_LONGEST_PAUSE_S = 1.0
+
+
+class Claiming:
+    """One loop that claims. Woken by hints, by the time at which the next run falls due, and by polling."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._wake = asyncio.Event()
+        self._more_due = False
+        self._reconcile = False
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def wake(self) -> None:
+        """Something may be due: look."""
+        self._wake.set()
+
+    def slot_freed(self) -> None:
+        """A slot is free: look, where the last claim left runs behind."""
+        if self._more_due:
+            self._wake.set()
+
+    def reconcile(self) -> None:
+        """Before the next claim, give back runs that the store holds for us and that are not in memory."""
+        self._reconcile = True
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Claim no more; returns when a claim under way has been answered."""
+        self._stopping = True
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), self._worker.config.graceful_shutdown_timeout.total_seconds())
+
+    async def run(self) -> None:
+        """Claim for ever."""
+        pause_s = 0.0
+        while True:
+            self._wake.clear()
+            try:
+                wait_s = await self._look()
+                pause_s = 0.0
+            except StoreUnavailable as error:
+                # The claim may have been made and its answer lost: such runs are ours and nowhere.
+                self._reconcile = True
+                pause_s = min(max(pause_s * 2, 0.05), _LONGEST_PAUSE_S)
+                logger.warning("The database can't be reached; claiming waits.", extra={"reason": str(error)})
+                await asyncio.sleep(pause_s)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), wait_s)
+
+    async def _look(self) -> float:
+        """Claim what fits, and say how long to wait before looking again, in seconds."""
+        worker = self._worker
+        poll_s = worker.config.poll_interval.total_seconds()
+        if self._reconcile:
+            await self._give_back_strays()
+        slots = worker.free_slots
+        if slots <= 0:
+            self._more_due = True
+            return poll_s
+        if self._stopping or not worker.may_start_steps:
+            return poll_s
+        claimed = await self._claim(slots)
+        worker.clock.observe(claimed.now)
+        self._more_due = len(claimed.claims) == slots
+        if self._more_due:
+            return 0.0 if worker.free_slots > 0 else poll_s
+        # Jittered, so that a fleet of workers does not poll all at once.
+        wait_s = poll_s * random.uniform(0.8, 1.0)
+        if claimed.next_due is not None:
+            wait_s = min(wait_s, max((claimed.next_due - claimed.now).total_seconds(), 0.0) + 0.001)
+        return wait_s
+
+    async def _claim(self, slots: int) -> Claimed:
+        worker = self._worker
+        key = worker.key
+        self._idle.clear()
+        try:
+            claimed = await worker.store.claim(
+                ClaimRequest(
+                    worker=key,
+                    namespace=worker.config.namespace,
+                    queues=worker.config.queues,
+                    workflows=worker.lanes(),
+                    slots=slots,
+                )
+            )
+            if claimed.claims:
+                begun = asyncio.get_running_loop().create_future()
+                # A plain callback: a body must not be drained inside a task (engine/loop.py).
+                asyncio.get_running_loop().call_soon(self._begin, claimed, key, begun)
+                await begun
+            return claimed
+        finally:
+            self._idle.set()
+
+    def _begin(self, claimed: Claimed, key: WorkerKey, begun: asyncio.Future[None]) -> None:
+        self._worker.clock.observe(claimed.now)
+        for claim in claimed.claims:
+            try:
+                self._worker.take(claim, key=key)
+            except Exception:
+                # P23: one run that can't even be begun must not stop the others. It is given back as a stray.
+                logger.exception("A claimed run could not be begun.", extra={"run_id": claim.run_id})
+        if not begun.done():
+            begun.set_result(None)
+
+    async def _give_back_strays(self) -> None:
+        """Release runs that are RUNNING under our registration and unknown here: the answer of their claim was lost.
+
+        No claim is under way meanwhile, and a start that is keeps its run among those expected.
+        """
+        self._reconcile = False
+        worker = self._worker
+        try:
+            owned = await worker.store.owned(worker.key)
+            strays = [run for run in owned if not worker.knows(run.run_id)]
+            if strays:
+                await worker.store.commit([lifecycle.release(run.run_id, run.fence) for run in strays])
+                logger.info("Runs whose claim was never answered were given back.", extra={"runs": len(strays)})
+        except StoreUnavailable:
+            self._reconcile = True
+            raise

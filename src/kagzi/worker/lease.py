@@ -1,0 +1,77 @@
+"""A worker's registration and its lease, as the worker itself counts it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import datetime
+
+from kagzi.clock import monotonic
+from kagzi.ids import new_id
+from kagzi.model.run import WorkerKey
+from kagzi.model.step import OpenStep
+from kagzi.model.worker import Beat, Registration, WorkerState
+from kagzi.store.protocol import Store
+from kagzi.worker.config import WorkerConfig
+
+
+class Lease:
+    """One registration after another, each alive for as long as it is renewed.
+
+    The deadline is counted from *before* a renewal was sent, by the monotonic clock of this process: when it has
+    passed, others may own our runs, whatever the answer said later (P9).
+    """
+
+    def __init__(self, store: Store, config: WorkerConfig, *, observe: Callable[[datetime], None]) -> None:
+        self._store = store
+        self._config = config
+        self._observe = observe
+        self.key = WorkerKey("")
+        self._deadline = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can have declared this worker dead."""
+        return monotonic() < self._deadline
+
+    async def register(self, workflows: tuple[tuple[str, int], ...]) -> None:
+        """Enter the register under a new key."""
+        config = self._config
+        key = WorkerKey(new_id())
+        sent = monotonic()
+        answer = await self._store.register(
+            Registration(
+                key=key,
+                worker_id=config.worker_id,
+                namespace=config.namespace,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                queues=config.queues,
+                workflows=workflows,
+                slots=config.max_concurrent_workflows,
+                lease=config.lease,
+                build_id=os.environ.get("KAGZI_BUILD_ID") or None,
+            )
+        )
+        self._observe(answer.now)
+        self.key = key
+        self._deadline = sent + config.lease.total_seconds()
+
+    async def renew(self, *, state: WorkerState, load: str, open_steps: tuple[OpenStep, ...]) -> bool:
+        """Renew the lease; False where this registration was declared dead."""
+        sent = monotonic()
+        answer = await self._store.beat(
+            Beat(worker=self.key, lease=self._config.lease, state=state, load=load, open_steps=open_steps)
+        )
+        self._observe(answer.now)
+        if answer.alive:
+            self._deadline = sent + self._config.lease.total_seconds()
+        else:
+            self._deadline = 0.0
+        return answer.alive
+
+    async def leave(self) -> None:
+        """Leave the register."""
+        self._deadline = 0.0
+        await self._store.leave(self.key)

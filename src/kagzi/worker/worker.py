@@ -1,0 +1,411 @@
+"""`Worker`: slots for runs, kept full, kept alive, and emptied with grace.
+
+Four loops share the slots: claiming (claiming.py), the heartbeat, recovery of dead workers' runs, and the watch over
+the event loop's lag (lag.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from kagzi.authoring.definitions import Definition, Definitions
+from kagzi.engine.execution import Ending, Execution
+from kagzi.engine.journal import Journal
+from kagzi.engine.runner import StepRunner
+from kagzi.engine.time import EngineClock
+from kagzi.errors import StoreUnavailable
+from kagzi.model.change import Change, Transition
+from kagzi.model.claim import Claim
+from kagzi.model.run import RunId, WorkerKey
+from kagzi.model.step import OpenStep
+from kagzi.model.worker import RecoveryPolicy, WorkerState
+from kagzi.payloads import Payloads
+from kagzi.rules.failures import encode_error, poison_error
+from kagzi.settings import Settings
+from kagzi.store.protocol import Hint, Store
+from kagzi.worker.claiming import Claiming
+from kagzi.worker.config import WorkerConfig
+from kagzi.worker.lag import LagWatch
+from kagzi.worker.lease import Lease
+from kagzi.worker.signals import stop_on_signals
+
+logger = logging.getLogger("kagzi.worker")
+
+
+class Surroundings(Protocol):
+    """What a worker finds in its application."""
+
+    settings: Settings
+    store: Store
+    journal: Journal
+    payloads: Payloads
+    clock: EngineClock
+    definitions: Definitions
+
+    async def open(self) -> bool:
+        """Connect; False where that was done before."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+    def run_ended(self, run_id: RunId, transition: Transition) -> None:
+        """A run of this process has ended; whoever waits for it here need not ask the store."""
+
+    def joined(self, worker: Worker) -> None:
+        """A worker has begun to take runs."""
+
+    def left(self, worker: Worker) -> None:
+        """A worker takes no more runs."""
+
+
+class _Stop(Enum):
+    GRACEFUL = auto()
+    AT_ONCE = auto()
+
+
+_RECOVERY_INTERVAL_S = 0.9
+_LAST_WORDS_S = 5.0
+
+
+class Worker:
+    """Executes runs: `await worker.start()` until it is stopped, or `async with worker:` beside other things."""
+
+    def __init__(self, app: Surroundings, config: WorkerConfig) -> None:
+        self.config = config
+        self._app = app
+        self.state = WorkerState.STARTING
+        self.journal = app.journal
+        self.clock = app.clock
+        self.payloads = app.payloads
+        self.park_after = app.settings.park_after
+        self.body_warning_s = app.settings.body_warning.total_seconds()
+        self.runner = StepRunner(limit=config.max_concurrent_steps, threads=app.settings.max_step_threads)
+        self._lease = Lease(app.store, config, observe=app.clock.observe)
+        self._claiming = Claiming(self)
+        self._lag = LagWatch(app.settings.loop_lag_warning)
+        self._executions: dict[RunId, Execution] = {}
+        self._expected: set[RunId] = set()
+        self._slot_changed = asyncio.Event()
+        self._stop: _Stop | None = None
+        self._stop_called = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    @property
+    def worker_id(self) -> str:
+        """The worker's name."""
+        return self.config.worker_id
+
+    async def start(self) -> None:
+        """Execute runs until `stop` is called, or SIGTERM or SIGINT comes.
+
+        A signal drains: steps in flight finish and checkpoint within `graceful_shutdown_timeout`, all else is released
+        at once. A second signal stops at once. Raises StoreUnavailable where the database can't be reached at the
+        start; afterwards the worker waits for it.
+        """
+        with stop_on_signals(self.stop):
+            await self._run()
+
+    async def __aenter__(self) -> Self:
+        """Begin to execute runs beside what the block does."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"kagzi-worker-{self.worker_id}")
+        started = asyncio.ensure_future(self._started.wait())
+        await asyncio.wait({started, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._task.done():
+            await self._task
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain and stop."""
+        await self.shutdown()
+
+    async def shutdown(self) -> None:
+        """Drain, and wait until the worker has stopped. Not to be called by the worker's own task."""
+        if self._stop is None:
+            self.stop()
+        await self._stopped.wait()
+        if self._task is not None:
+            await self._task
+
+    def stop(self) -> None:
+        """Begin to drain; called again, stop at once. Returns without waiting."""
+        self._stop = _Stop.GRACEFUL if self._stop is None else _Stop.AT_ONCE
+        if self._stop is _Stop.AT_ONCE:
+            self._hurry.set()
+        self._stop_called.set()
+
+    async def _run(self) -> None:
+        opened = await self._app.open()
+        try:
+            await self._work()
+        finally:
+            self._stopped.set()
+            if opened:
+                await self._app.close()
+
+    async def _work(self) -> None:
+        await self._lease.register(self._workflows())
+        self.state = WorkerState.RUNNING
+        unlisten = self._app.store.listen(self._hinted)
+        self._lag.begin()
+        self._app.joined(self)
+        self._started.set()
+        logger.info("A worker takes runs.", extra={"worker_id": self.worker_id, "queues": self.config.queues})
+        tasks = [
+            asyncio.get_running_loop().create_task(work(), name=f"kagzi-{name}-{self.worker_id}")
+            for name, work in (
+                ("claims", self._claiming.run),
+                ("heartbeat", self._beat_on),
+                ("recovery", self._recover_on),
+            )
+        ]
+        try:
+            stopped = asyncio.ensure_future(self._stop_called.wait())
+            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            for task in done - {stopped}:
+                task.result()  # a loop that ended has raised
+            await self._drain(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._app.left(self)
+            unlisten()
+            self._lag.end()
+            await self._say_goodbye()
+
+    # -- slots -------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> WorkerKey:
+        """The registration under which runs are claimed."""
+        return self._lease.key
+
+    @property
+    def store(self) -> Store:
+        """Where runs are claimed from."""
+        return self._app.store
+
+    @property
+    def free_slots(self) -> int:
+        """How many more runs may be taken."""
+        return self.config.max_concurrent_workflows - len(self._executions) - len(self._expected)
+
+    @property
+    def may_start_steps(self) -> bool:
+        """Whether the worker still holds its lease (P9)."""
+        return self._lease.is_held
+
+    def knows(self, run_id: RunId) -> bool:
+        """Whether a run is in memory, or about to be."""
+        return run_id in self._executions or run_id in self._expected
+
+    def lanes(self) -> tuple[tuple[str, int], ...]:
+        """The (workflow, version) pairs that this worker can execute now."""
+        return self._workflows()
+
+    def reserve(self, run_id: RunId, definition: Definition, *, queue: str, namespace: str) -> WorkerKey | None:
+        """Keep a slot for a run that is about to be started here; None where this worker can't take it."""
+        fits = (
+            self.state is WorkerState.RUNNING
+            and namespace == self.config.namespace
+            and queue in self.config.queues
+            and self.free_slots > 0
+            and self._lease.is_held
+        )
+        if not fits:
+            return None
+        self._expected.add(run_id)
+        return self._lease.key
+
+    def unreserve(self, run_id: RunId) -> None:
+        """Give a slot back that was kept for a start."""
+        self._expected.discard(run_id)
+        self._claiming.wake()
+
+    def take(self, claim: Claim, *, key: WorkerKey) -> None:
+        """Execute a claimed run. A plain callback only."""
+        self._expected.discard(claim.run_id)
+        if key != self._lease.key or claim.run_id in self._executions:
+            return  # declared dead meanwhile: the run is recovered by the store
+        definition = self._app.definitions.get(claim.workflow, claim.version)
+        execution = Execution(self, claim, definition)
+        self._executions[claim.run_id] = execution
+        execution.begin()
+        if self.state is WorkerState.DRAINING:
+            execution.drain()
+
+    def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
+        """An execution is over: its slot is free."""
+        self._executions.pop(execution.run_id, None)
+        if ending is Ending.CLOSED and change is not None and change.transition is not None:
+            self._app.run_ended(execution.run_id, change.transition)
+        self._claiming.slot_freed()
+        self._slot_changed.set()
+
+    def _hinted(self, hint: Hint) -> None:
+        if hint is Hint.RUNS_DUE:
+            self._claiming.wake()
+
+    def wake(self) -> None:
+        """Look for due runs now."""
+        self._claiming.wake()
+
+    def _workflows(self) -> tuple[tuple[str, int], ...]:
+        return tuple((definition.name, definition.version) for definition in self._app.definitions)
+
+    # -- staying alive -----------------------------------------------------------------------------------------
+
+    async def _beat_on(self) -> None:
+        interval_s = self.config.heartbeat_interval.total_seconds()
+        while True:
+            await asyncio.sleep(interval_s)
+            while not await self._beat():
+                await asyncio.sleep(min(interval_s / 4, 1.0))
+
+    async def _beat(self) -> bool:
+        """Renew the lease; False where the store did not answer."""
+        try:
+            if not await self._lease.renew(state=self.state, load=self._load(), open_steps=self._open_steps()):
+                await self._come_back()
+        except StoreUnavailable as error:
+            logger.warning("The heartbeat did not reach the database.", extra={"reason": str(error)})
+            return False
+        self._claiming.reconcile()
+        return True
+
+    async def _come_back(self) -> None:
+        """Declared dead: what is in memory belongs to others by now. Drop it and register anew."""
+        logger.warning(
+            "This worker was declared dead; it drops its runs and registers anew.",
+            extra={"worker_id": self.worker_id, "runs": len(self._executions)},
+        )
+        self._in_callback(self._drop_all)
+        await self._lease.register(self._workflows())
+        self._claiming.wake()
+
+    def _drop_all(self) -> None:
+        self._expected.clear()
+        for execution in list(self._executions.values()):
+            execution.drop()
+
+    def _in_callback(self, function: Callable[[], None]) -> None:
+        # A workflow's loop must not be drained inside a task of this one (engine/loop.py).
+        asyncio.get_running_loop().call_soon(function)
+
+    def _open_steps(self) -> tuple[OpenStep, ...]:
+        long_ago = self.clock.now() - self.config.heartbeat_interval
+        steps = []
+        for running in self.runner.running:
+            owner = running.owner
+            if running.started_at < long_ago and isinstance(owner, Execution):
+                steps.append(
+                    OpenStep(
+                        run_id=owner.run_id,
+                        fence=owner.fence,
+                        step_id=running.call.step_id,
+                        started_at=running.started_at,
+                        attempts=running.attempt,
+                    )
+                )
+        return tuple(steps)
+
+    def _load(self) -> str:
+        load = {
+            "runs": len(self._executions),
+            "steps": len(self.runner.running),
+            "loop_lag_ms": round(self._lag.latest_ms, 1),
+        }
+        return msgspec.json.encode(load).decode()
+
+    async def _recover_on(self) -> None:
+        policy = RecoveryPolicy(
+            poison_after=self._app.settings.poison_after,
+            poison_error=encode_error(poison_error(crashes=self._app.settings.poison_after)),
+        )
+        interval_s = min(_RECOVERY_INTERVAL_S, max(self.config.lease.total_seconds() / 4, 0.02))
+        while True:
+            # Jittered, so that a fleet of workers does not look all at once.
+            await asyncio.sleep(interval_s * random.uniform(0.6, 1.0))
+            with contextlib.suppress(StoreUnavailable):
+                recovery = await self.store.recover(self.config.namespace, policy)
+                if recovery.released or recovery.poisoned:
+                    logger.warning(
+                        "Runs of dead workers were recovered.",
+                        extra={"released": len(recovery.released), "poisoned": list(recovery.poisoned)},
+                    )
+                    self._claiming.wake()
+
+    # -- stopping ----------------------------------------------------------------------------------------------
+
+    async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
+        self.state = WorkerState.DRAINING
+        logger.info("The worker drains.", extra={"worker_id": self.worker_id, "runs": len(self._executions)})
+        await self._claiming.stop()
+        self._in_callback(self._begin_draining)
+        limit_s = self.config.graceful_shutdown_timeout.total_seconds()
+        if not await self._emptied(limit_s, self._hurry.wait):
+            logger.warning(
+                "Steps did not finish in time; their runs are released and go on elsewhere.",
+                extra={"worker_id": self.worker_id, "steps": [step.call.step_id for step in self.runner.running]},
+            )
+        self._in_callback(self._release_all)
+        await self._emptied(_LAST_WORDS_S, None)
+
+    def _begin_draining(self) -> None:
+        for step in self.runner.hold():
+            if isinstance(step.owner, Execution):
+                step.owner.unstarted(step)
+        for execution in list(self._executions.values()):
+            execution.drain()
+
+    def _release_all(self) -> None:
+        for execution in list(self._executions.values()):
+            execution.release()
+
+    async def _emptied(self, limit_s: float, unless: Callable[[], Awaitable[Any]] | None) -> bool:
+        """Wait until no run is left, for at most `limit_s`, or until `unless` is over."""
+        waits = {asyncio.ensure_future(self._empty())}
+        if unless is not None:
+            waits.add(asyncio.ensure_future(unless()))
+        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return not self._executions
+
+    async def _empty(self) -> None:
+        await asyncio.sleep(0)  # what was handed to a callback comes first
+        while self._executions:
+            self._slot_changed.clear()
+            await self._slot_changed.wait()
+
+    async def _say_goodbye(self) -> None:
+        self._drop_all_for_good()
+        self.runner.close()
+        try:
+            await asyncio.wait_for(self._lease.leave(), _LAST_WORDS_S)
+        except (StoreUnavailable, TimeoutError) as error:
+            logger.warning("The worker could not sign off; its lease runs out by itself.", extra={"reason": str(error)})
+        self.state = WorkerState.STOPPED
+        logger.info("The worker has stopped.", extra={"worker_id": self.worker_id})
+
+    def _drop_all_for_good(self) -> None:
+        if self._executions:
+            self._in_callback(self._drop_all)
