@@ -44,6 +44,7 @@ STATEMENTS = {
     "outcomes": reading._OUTCOMES,
     "existing": reading._EXISTING,
     "count open": reading._COUNT_OPEN,
+    "find running": reading._FIND_RUNNING,
 }
 
 # A run of its own, half of them finished, the rest asleep for long, and a step each.
@@ -92,7 +93,7 @@ def assert_only_lookups(name: str, plan: str) -> None:
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
             if name in ("claim", "claim further on", "count open"):
                 wanted |= {"workflow_runs_claim"}
-            if name in ("owned", "recover", "count open"):
+            if name in ("owned", "recover", "count open", "find running"):
                 wanted |= {"workflow_runs_owner_key"}
             assert match[1] in wanted, f"{name} uses {match[1]}\n{plan}"
 

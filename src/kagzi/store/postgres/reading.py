@@ -27,6 +27,13 @@ _GET = f"SELECT {RUN_COLUMNS}, {PAYLOAD_COLUMNS} FROM {{schema}}.workflow_runs A
 
 _FIND = f"SELECT {RUN_COLUMNS} FROM {{schema}}.workflow_runs AS r WHERE r.namespace = $1"
 
+# OFFSET 0 keeps the planner from walking all runs by run_id until it has met enough RUNNING ones, which are few: 0.4 s
+# with a million finished.
+_FIND_RUNNING = f"""
+SELECT {RUN_COLUMNS} FROM (SELECT * FROM {{schema}}.workflow_runs WHERE worker_key IS NOT NULL OFFSET 0) AS r
+WHERE r.namespace = $1
+"""
+
 _STEPS = f"""
 SELECT {STEP_COLUMNS} FROM {{schema}}.step_runs AS s WHERE s.run_id = $1
 ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
@@ -93,6 +100,7 @@ class Reader:
         self._connections = connections
         self._get = names.fill(_GET)
         self._find = names.fill(_FIND)
+        self._find_running = names.fill(_FIND_RUNNING)
         self._steps = names.fill(_STEPS)
         self._outcomes = names.fill(_OUTCOMES)
         self._existing = names.fill(_EXISTING)
@@ -108,7 +116,8 @@ class Reader:
         return stored_run(row, input=row["input"], output=row["output"], error=row["error"])
 
     async def find(self, wanted: RunFilter) -> list[StoredRun]:
-        sql, arguments = _filtered(self._find, wanted)
+        base = self._find_running if wanted.status is RunStatus.RUNNING else self._find
+        sql, arguments = _filtered(base, wanted)
         rows = await self._connections.fetch(sql, *arguments)
         return [stored_run(row, input=None, output=None, error=None) for row in rows]
 
