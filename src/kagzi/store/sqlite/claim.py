@@ -1,0 +1,155 @@
+"""Taking due runs, at a cost that grows with the worker's own lanes and slots and with nothing else (P27)."""
+
+# ruff: noqa: S608 - SQL is put together from constants only.
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+
+from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.step import StepRecord
+from kagzi.store.sqlite.register import ALIVE
+from kagzi.store.sqlite.rows import RECORD_COLUMNS, Row, step_record
+from kagzi.store.sqlite.session import Session, each
+from kagzi.store.sqlite.times import EARLIEST, moment, moment_or_none
+
+# A lane is a queue, a workflow's version and a priority, and in the claim index its runs stand in order of due time.
+# The priorities that exist are found by a loose index scan, each by one probe below the last. CROSS JOIN keeps the
+# order of the tables and INDEXED BY the index, whatever the planner's statistics say.
+_RUNS = """workflow_runs AS r INDEXED BY workflow_runs_claim
+        WHERE r.namespace = ?1 AND r.queue = {lane}.queue AND r.workflow = {lane}.workflow
+            AND r.version = {lane}.version AND r.status IN ('PENDING', 'SLEEPING')"""
+_LANES = f"""
+WITH RECURSIVE
+served (queue, workflow, version) AS MATERIALIZED (
+    SELECT q.value, w.value ->> 0, w.value ->> 1 FROM json_each(?2) AS q CROSS JOIN json_each(?3) AS w
+),
+lane (queue, workflow, version, priority) AS (
+    SELECT s.queue, s.workflow, s.version, (
+        SELECT r.priority FROM {_RUNS.format(lane="s")} ORDER BY r.priority DESC LIMIT 1
+    )
+    FROM served AS s
+    UNION ALL
+    SELECT l.queue, l.workflow, l.version, (
+        SELECT r.priority FROM {_RUNS.format(lane="l")} AND r.priority < l.priority ORDER BY r.priority DESC LIMIT 1
+    )
+    FROM lane AS l WHERE l.priority IS NOT NULL
+)
+"""
+
+_FIRST_DUE = f"""
+{_LANES}
+SELECT min((
+    SELECT r.available_at FROM {_RUNS.format(lane="l")} AND r.priority = l.priority AND r.available_at >= {EARLIEST}
+    ORDER BY r.available_at LIMIT 1
+))
+FROM lane AS l WHERE l.priority IS NOT NULL
+"""
+
+# The lane's first runs come as one array, for SQLite has no LATERAL: a plain join would read all that are due.
+_DUE = f"""
+{_LANES},
+due (run, priority, available_at) AS MATERIALIZED (
+    SELECT d.value ->> 1, l.priority, d.value ->> 0 AS available_at
+    FROM lane AS l CROSS JOIN json_each((
+        SELECT json_group_array(json_array(h.available_at, h.run)) FROM (
+            SELECT r.available_at AS available_at, r.rowid AS run
+            FROM {_RUNS.format(lane="l")} AND r.priority = l.priority
+                AND r.available_at >= {EARLIEST} AND r.available_at <= ?4
+            ORDER BY r.available_at LIMIT ?5
+        ) AS h
+    )) AS d
+    WHERE l.priority IS NOT NULL
+    ORDER BY l.priority DESC, available_at LIMIT ?5
+)
+SELECT r.rowid, r.run_id, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
+    r.started_at, r.parent_run_id
+FROM due AS d CROSS JOIN workflow_runs AS r
+WHERE r.rowid = d.run
+ORDER BY d.priority DESC, d.available_at
+"""
+
+_TAKE = """
+UPDATE workflow_runs SET
+    status = 'RUNNING', fence = fence + 1, worker_key = ?2, started_at = coalesce(started_at, ?3),
+    wakeups = wakeups + (status = 'SLEEPING'), available_at = NULL, waits = NULL
+WHERE rowid IN (SELECT value FROM json_each(?1))
+"""
+
+_HISTORIES = f"""
+SELECT {RECORD_COLUMNS}
+FROM json_each(?) AS asked CROSS JOIN step_runs AS s
+WHERE s.run_id = asked.value
+ORDER BY s.seq
+"""
+
+
+def _peek(session: Session, request: ClaimRequest) -> Claimed | None:
+    """Answer where nothing is due, so that idle workers never take the write lock."""
+    if session.value(ALIVE, (request.worker, session.now)) is None:
+        return Claimed(claims=(), now=moment(session.now))
+    first = session.value(_FIRST_DUE, _served(request))
+    if first is not None and first <= session.now:
+        return None
+    return Claimed(claims=(), now=moment(session.now), next_due=moment_or_none(first))
+
+
+def _claim(session: Session, request: ClaimRequest) -> Claimed:
+    now = session.now
+    if session.value(ALIVE, (request.worker, now)) is None:
+        return Claimed(claims=(), now=moment(now))
+    served = _served(request)
+    rows = session.rows(_DUE, (*served, now, request.slots))
+    if rows:
+        session.connection.execute(_TAKE, (_json([row[0] for row in rows]), request.worker, now))
+    claims = _with_histories(session, rows)
+    if len(rows) >= request.slots:
+        return Claimed(claims=claims, now=moment(now))
+    return Claimed(claims=claims, now=moment(now), next_due=moment_or_none(session.value(_FIRST_DUE, served)))
+
+
+CLAIM = each(_claim, peek=_peek)
+
+
+def _served(request: ClaimRequest) -> tuple[str, str, str]:
+    # Without duplicates: a lane that is searched twice would give each of its runs twice.
+    return request.namespace, _json(list(dict.fromkeys(request.queues))), _json(list(dict.fromkeys(request.workflows)))
+
+
+def _with_histories(session: Session, rows: list[Row]) -> tuple[Claim, ...]:
+    histories: dict[str, list[StepRecord]] = defaultdict(list)
+    tries: dict[str, dict[str, int]] = defaultdict(dict)
+    if before := [row[1] for row in rows if row[8]]:
+        for step in session.rows(_HISTORIES, (_json(before),)):
+            if step[2] is not None:
+                histories[step[0]].append(step_record(step))
+            elif step[7]:
+                tries[step[0]][step[1]] = step[7]
+    return tuple(_as_claim(row, session.now, tuple(histories.get(row[1], ())), tries.get(row[1], {})) for row in rows)
+
+
+def _as_claim(row: Row, now: int, history: tuple[StepRecord, ...], tries: dict[str, int]) -> Claim:
+    """The run as it is after being taken."""
+    return Claim(
+        run_id=row[1],
+        id=row[2],
+        workflow=row[3],
+        version=row[4],
+        queue=row[5],
+        priority=row[6],
+        input=row[7],
+        fence=row[8] + 1,
+        inbox=row[9],
+        attempts=row[10],
+        started_at=moment(now if row[11] is None else row[11]),
+        parent_run_id=row[12],
+        history=history,
+        tries=tries,
+    )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,191 @@
+"""Changes of executions, each on its own predicate (run_id, fence, RUNNING), all under the file's write lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from kagzi.model.change import Applied, Change, Committed
+from kagzi.model.run import TERMINAL, RunStatus
+from kagzi.model.step import StepRecord
+from kagzi.store.sqlite.batches import BulkInsert
+from kagzi.store.sqlite.session import Doubtful, Session, Verb
+from kagzi.store.sqlite.times import micros_or_none, moment
+
+# The object's keys are run_ids and its values fences, so that nothing has to be parsed twice.
+_OWNED = """
+SELECT count(*) FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r
+WHERE r.run_id = asked.key AND r.fence = asked.value AND r.status = 'RUNNING'
+"""
+_OWNED_ONE = "SELECT 1 FROM workflow_runs AS r WHERE r.run_id = ? AND r.fence = ? AND r.status = 'RUNNING'"
+
+_RECORD = BulkInsert(
+    head="""
+        INSERT INTO step_runs (
+            run_id, step_id, seq, kind, status, output, error, attempts, started_at, finished_at, child_run_id
+        )
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    # Finished operations are immutable; one that was only shown as open is finished now.
+    tail="""
+        ON CONFLICT (run_id, step_id) DO UPDATE SET
+            seq = excluded.seq, kind = excluded.kind, status = excluded.status, output = excluded.output,
+            error = excluded.error, attempts = excluded.attempts,
+            started_at = coalesce(excluded.started_at, started_at), finished_at = excluded.finished_at,
+            wake_at = NULL, child_run_id = excluded.child_run_id
+        WHERE seq IS NULL
+    """,
+)
+
+_TRANSITION = """
+UPDATE workflow_runs SET
+    status = ?2, output = ?3, error = ?4, waits = ?5, worker_key = NULL,
+    available_at = CASE ?2
+        WHEN 'PENDING' THEN ?6
+        -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
+        WHEN 'SLEEPING' THEN CASE WHEN inbox > ?7 THEN ?6 ELSE ?8 END
+    END,
+    finished_at = ?9
+WHERE run_id = ?1
+"""
+
+_ANY_DUE = """
+SELECT 1 FROM json_each(?1) AS asked CROSS JOIN workflow_runs AS r
+WHERE r.run_id = asked.value AND r.available_at <= ?2
+LIMIT 1
+"""
+
+_RUN_THERE = "SELECT r.fence, r.status FROM workflow_runs AS r WHERE r.run_id = ?"
+_RECORD_THERE = """
+SELECT s.finished_at FROM step_runs AS s WHERE s.run_id = ? AND s.step_id = ? AND s.seq IS NOT NULL
+"""
+
+
+def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
+    if session.careful or _names_a_run_under_two_fences(calls):
+        return [_commit_carefully(session, changes) for changes in calls]
+    every = calls[0] if len(calls) == 1 else [change for changes in calls for change in changes]
+    fences = {change.run_id: change.fence for change in every}
+    if not _owns_all(session, fences):
+        raise Doubtful
+    now = session.now
+    rows = [_record_row(change, record, now) for change in every for record in change.records]
+    if rows and _RECORD.run(session.connection, rows) < len(rows):
+        raise Doubtful
+    _let_go(session, [change for change in every if change.transition is not None])
+    at = moment(now)
+    return [Committed(outcomes=(Applied.APPLIED,) * len(changes), now=at) for changes in calls]
+
+
+COMMIT = Verb(_commit)
+
+
+def _names_a_run_under_two_fences(calls: list[Sequence[Change]]) -> bool:
+    fences: dict[str, int] = {}
+    return any(
+        fences.setdefault(change.run_id, change.fence) != change.fence for changes in calls for change in changes
+    )
+
+
+def _owns_all(session: Session, fences: dict[Any, int]) -> bool:
+    if len(fences) == 1:
+        return session.value(_OWNED_ONE, next(iter(fences.items()))) is not None
+    asked = msgspec.json.encode(fences).decode()
+    owned: int = session.value(_OWNED, (asked,))
+    return owned == len(fences)
+
+
+def _record_row(change: Change, record: StepRecord, now: int) -> tuple[Any, ...]:
+    return (
+        change.run_id,
+        record.step_id,
+        record.seq,
+        record.kind,
+        record.status,
+        record.output,
+        record.error,
+        record.attempts,
+        micros_or_none(record.started_at),
+        now,
+        record.child_run_id,
+    )
+
+
+def _let_go(session: Session, changes: Iterable[Change]) -> None:
+    """Write transitions of runs that are known to be ours."""
+    now = session.now
+    rows: list[tuple[Any, ...]] = []
+    asleep: list[str] = []
+    for change in changes:
+        transition = change.transition
+        assert transition is not None
+        status = transition.status
+        ended = status in TERMINAL
+        if ended:
+            session.ended = True
+        elif status is RunStatus.SLEEPING:
+            asleep.append(change.run_id)
+        else:
+            session.due = True
+        rows.append(
+            (
+                change.run_id,
+                status,
+                transition.output,
+                transition.error,
+                transition.waits,
+                now,
+                transition.inbox,
+                micros_or_none(transition.wake_at),
+                now if ended else None,
+            )
+        )
+    if rows:
+        session.connection.executemany(_TRANSITION, rows)
+    if asleep and not session.due:
+        session.due = session.value(_ANY_DUE, (msgspec.json.encode(asleep).decode(), now)) is not None
+
+
+# -- rare: a lost lease, or our own earlier try ------------------------------------------------------------------
+
+
+def _commit_carefully(session: Session, changes: Sequence[Change]) -> Committed:
+    """Change by change, to know of each what became of it."""
+    # Asked before anything is written: a later change of the batch may let go of the run of an earlier one.
+    owned = [session.value(_OWNED_ONE, (change.run_id, change.fence)) is not None for change in changes]
+    outcomes: list[Applied] = []
+    earlier: dict[int, datetime] = {}
+    for place, change in enumerate(changes):
+        times = [session.value(_RECORD_THERE, (change.run_id, record.step_id)) for record in change.records]
+        outcome = _apply(session, change, times) if owned[place] else _outcome_before(session, change, times)
+        outcomes.append(outcome)
+        before = [time for time in times if time is not None]
+        if before and outcome is not Applied.LOST:
+            earlier[place] = moment(max(before))
+    return Committed(outcomes=tuple(outcomes), now=moment(session.now), earlier=earlier)
+
+
+def _apply(session: Session, change: Change, times: list[int | None]) -> Applied:
+    rows = [_record_row(change, record, session.now) for record in change.records]
+    _RECORD.run(session.connection, rows)
+    if change.transition is not None:
+        _let_go(session, [change])
+        return Applied.APPLIED
+    return Applied.ALREADY if rows and None not in times else Applied.APPLIED
+
+
+def _outcome_before(session: Session, change: Change, times: list[int | None]) -> Applied:
+    """Tell our own earlier try from a lost lease.
+
+    Everybody else who changes a run's status increments its fence, so equal fence and the status that we wanted mean
+    that we wrote it.
+    """
+    run = session.rows(_RUN_THERE, (change.run_id,))
+    if not run or run[0][0] != change.fence or None in times:
+        return Applied.LOST
+    if change.transition is not None:
+        return Applied.ALREADY if run[0][1] == change.transition.status else Applied.LOST
+    return Applied.ALREADY if change.records else Applied.LOST

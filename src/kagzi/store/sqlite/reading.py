@@ -1,0 +1,152 @@
+"""Looking at runs: for people, for waiters and for those who ask what is there."""
+
+# ruff: noqa: S608 - SQL is put together from constants only.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from kagzi.model.run import RunFilter, RunId, RunOutcome, RunStatus, StoredRun
+from kagzi.model.step import StoredStep
+from kagzi.store.sqlite.rows import (
+    NO_PAYLOADS,
+    PAYLOAD_COLUMNS,
+    RUN_COLUMNS,
+    RUN_STATUSES,
+    STEP_COLUMNS,
+    stored_run,
+    stored_step,
+    word,
+)
+from kagzi.store.sqlite.session import Session, each
+from kagzi.store.sqlite.times import micros
+
+_GET = f"SELECT {RUN_COLUMNS}, {PAYLOAD_COLUMNS} FROM workflow_runs AS r WHERE r.run_id = ?"
+
+_FIND = f"SELECT {RUN_COLUMNS} FROM workflow_runs AS r WHERE r.namespace = ?"
+
+_STEPS = f"""
+SELECT {STEP_COLUMNS} FROM step_runs AS s WHERE s.run_id = ? ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
+"""
+
+# Nothing is marked as awaited: within a process a hint costs nothing, and between processes the file itself is watched.
+_OUTCOMES = """
+SELECT r.run_id, r.status, r.output, r.error
+FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r
+WHERE r.run_id = asked.value AND r.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
+"""
+
+_EXISTING = "SELECT r.run_id FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r WHERE r.run_id = asked.value"
+
+# From the claim index and the owner index, which together hold every open run and no finished one.
+_COUNT_OPEN = """
+SELECT o.workflow, o.version, sum(o.runs)
+FROM (
+    SELECT r.workflow, r.version, count(*) AS runs FROM workflow_runs AS r INDEXED BY workflow_runs_claim
+    WHERE r.namespace = ?1 AND r.status IN ('PENDING', 'SLEEPING')
+    GROUP BY r.workflow, r.version
+    UNION ALL
+    SELECT r.workflow, r.version, count(*) AS runs FROM workflow_runs AS r INDEXED BY workflow_runs_owner
+    WHERE r.namespace = ?1 AND r.worker_key IS NOT NULL
+    GROUP BY r.workflow, r.version
+) AS o
+GROUP BY o.workflow, o.version
+"""
+
+_SET_DEFAULT_VERSION = """
+INSERT INTO workflow_versions (namespace, workflow, default_version) VALUES (?, ?, ?)
+ON CONFLICT (namespace, workflow) DO UPDATE SET default_version = excluded.default_version
+"""
+_DEFAULT_VERSION = "SELECT v.default_version FROM workflow_versions AS v WHERE v.namespace = ? AND v.workflow = ?"
+
+
+class WorkflowName(NamedTuple):
+    """A workflow in its namespace."""
+
+    namespace: str
+    workflow: str
+
+
+class DefaultVersion(NamedTuple):
+    """The version that a start without one gets."""
+
+    namespace: str
+    workflow: str
+    version: int
+
+
+def _get(session: Session, run_id: RunId) -> StoredRun | None:
+    rows = session.rows(_GET, (run_id,))
+    return stored_run(rows[0]) if rows else None
+
+
+def _find(session: Session, wanted: RunFilter) -> list[StoredRun]:
+    return [stored_run(row + NO_PAYLOADS) for row in session.rows(*_filtered(wanted))]
+
+
+def _steps(session: Session, run_id: RunId) -> list[StoredStep]:
+    return [stored_step(row) for row in session.rows(_STEPS, (run_id,))]
+
+
+def _outcomes(session: Session, run_ids: Sequence[RunId]) -> list[RunOutcome]:
+    return [
+        RunOutcome(run_id=row[0], status=word(RUN_STATUSES, row[1]), output=row[2], error=row[3])
+        for row in session.rows(_OUTCOMES, (_json(run_ids),))
+    ]
+
+
+def _existing(session: Session, run_ids: Sequence[RunId]) -> set[RunId]:
+    return {row[0] for row in session.rows(_EXISTING, (_json(run_ids),))}
+
+
+def _count_open(session: Session, namespace: str) -> dict[tuple[str, int], int]:
+    return {(row[0], row[1]): row[2] for row in session.rows(_COUNT_OPEN, (namespace,))}
+
+
+def _set_default_version(session: Session, default: DefaultVersion) -> None:
+    session.write(_SET_DEFAULT_VERSION, default)
+
+
+def _default_version(session: Session, name: WorkflowName) -> int | None:
+    version: int | None = session.value(_DEFAULT_VERSION, name)
+    return version
+
+
+GET = each(_get)
+FIND = each(_find)
+STEPS = each(_steps)
+OUTCOMES = each(_outcomes)
+EXISTING = each(_existing)
+COUNT_OPEN = each(_count_open)
+SET_DEFAULT_VERSION = each(_set_default_version)
+DEFAULT_VERSION = each(_default_version)
+
+
+def _filtered(wanted: RunFilter) -> tuple[str, tuple[Any, ...]]:
+    """The statement for just the conditions that are given."""
+    sql = _FIND
+    arguments: list[Any] = [wanted.namespace]
+    conditions: list[tuple[str, Any]] = [
+        ("r.status = ?", wanted.status),
+        ("r.workflow = ?", wanted.workflow),
+        ("r.queue = ?", wanted.queue),
+        ("r.id = ?", wanted.id),
+        ("r.created_at > ?", None if wanted.created_after is None else micros(wanted.created_after)),
+        ("r.run_id < ?", wanted.cursor),
+        *(("EXISTS (SELECT 1 FROM json_each(r.tags) AS t WHERE t.value = ?)", tag) for tag in wanted.tags),
+    ]
+    for condition, value in conditions:
+        if value is not None:
+            sql += f" AND {condition}"
+            arguments.append(value)
+    if wanted.status in (RunStatus.FAILED, RunStatus.CANCELLED):
+        sql += " AND r.status IN ('FAILED', 'CANCELLED')"  # word for word the condition of a partial index
+    arguments.append(wanted.limit)
+    return f"{sql} ORDER BY r.run_id DESC LIMIT ?", tuple(arguments)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

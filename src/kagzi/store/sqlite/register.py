@@ -1,0 +1,115 @@
+"""The register of workers: leases, and who is alive."""
+
+# ruff: noqa: S608 - SQL is put together from constants only.
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kagzi.model.run import WorkerKey
+from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Registration, StoredWorker, WorkerState
+from kagzi.store.sqlite.rows import WORKER_COLUMNS, stored_worker
+from kagzi.store.sqlite.session import Session, each
+from kagzi.store.sqlite.times import micros, moment, span
+
+ALIVE = "SELECT 1 FROM workers AS w WHERE w.key = ? AND w.ended_at IS NULL AND w.lease_until > ?"
+
+_REGISTER = """
+INSERT INTO workers (
+    key, worker_id, namespace, host, pid, queues, workflows, slots, state, build_id, registered_at, beat_at, lease_until
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'STARTING', ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET lease_until = excluded.lease_until, beat_at = excluded.beat_at WHERE ended_at IS NULL
+"""
+
+# Ended registrations are kept for a day, and for as long as a run stands under them.
+_PURGE = """
+DELETE FROM workers
+WHERE namespace = ? AND ended_at < ?
+    AND NOT EXISTS (SELECT 1 FROM workflow_runs AS r WHERE r.worker_key = workers.key)
+"""
+_DAY = 24 * 3600 * 1_000_000
+
+# A lease that ran out is renewed as long as nobody has declared the worker dead: its runs are all still its own.
+_RENEW = """
+UPDATE workers SET state = ?2, load = ?3, beat_at = ?4, lease_until = ?5, ended_at = ?6
+WHERE key = ?1 AND ended_at IS NULL
+"""
+
+_SHOW_OPEN = """
+INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at)
+SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5
+FROM workflow_runs AS r WHERE r.run_id = ?1 AND r.fence = ?2 AND r.status = 'RUNNING'
+ON CONFLICT DO NOTHING
+"""
+
+_LEAVE = "UPDATE workers SET state = 'STOPPED', ended_at = ?2 WHERE key = ?1 AND ended_at IS NULL"
+
+_OWNED = "SELECT r.run_id, r.fence FROM workflow_runs AS r WHERE r.worker_key = ? ORDER BY r.run_id"
+
+_WORKERS = f"""
+SELECT {WORKER_COLUMNS} FROM workers AS w
+WHERE w.namespace = ?1 AND (w.ended_at IS NULL OR w.ended_at > ?2)
+ORDER BY w.registered_at DESC, w.key DESC
+"""
+
+
+def _register(session: Session, registration: Registration) -> BeatAnswer:
+    now = session.now
+    arguments = (
+        registration.key,
+        registration.worker_id,
+        registration.namespace,
+        registration.host,
+        registration.pid,
+        _json(registration.queues),
+        _json(registration.workflows),
+        registration.slots,
+        registration.build_id,
+        now,
+        now,
+        now + span(registration.lease),
+    )
+    alive = session.write(_REGISTER, arguments) > 0
+    session.write(_PURGE, (registration.namespace, now - _DAY))
+    return BeatAnswer(alive=alive, now=moment(now))
+
+
+def _beat(session: Session, beat: Beat) -> BeatAnswer:
+    now = session.now
+    ended_at = now if beat.state in (WorkerState.STOPPED, WorkerState.DEAD) else None
+    alive = session.write(_RENEW, (beat.worker, beat.state, beat.load, now, now + span(beat.lease), ended_at)) > 0
+    if alive and beat.open_steps:
+        session.connection.executemany(
+            _SHOW_OPEN,
+            [
+                (step.run_id, step.fence, step.step_id, step.attempts, micros(step.started_at))
+                for step in beat.open_steps
+            ],
+        )
+    return BeatAnswer(alive=alive, now=moment(now))
+
+
+def _leave(session: Session, worker: WorkerKey) -> None:
+    session.write(_LEAVE, (worker, session.now))
+
+
+def _owned(session: Session, worker: WorkerKey) -> list[OwnedRun]:
+    return [OwnedRun(run_id=run_id, fence=fence) for run_id, fence in session.rows(_OWNED, (worker,))]
+
+
+def _workers(session: Session, namespace: str) -> list[StoredWorker]:
+    return [stored_worker(row) for row in session.rows(_WORKERS, (namespace, session.now - _DAY))]
+
+
+REGISTER = each(_register)
+BEAT = each(_beat)
+LEAVE = each(_leave)
+OWNED = each(_owned)
+WORKERS = each(_workers)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,68 @@
+"""What a verb works in: a connection, the time, and what is to be announced after the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import apsw
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Doubtful(Exception):
+    """A verb wrote in bulk and found that something was there already. Roll back and do it again carefully."""
+
+
+class Session:
+    """One transaction, or one look.
+
+    `now` is the store's time in microseconds, the same for everything in the transaction. A verb sets `due` where it
+    made runs due, `ended` where it ended some. Where `careful` is set, it writes row by row and so knows what each did.
+    """
+
+    __slots__ = ("careful", "connection", "due", "ended", "now")
+
+    def __init__(self, connection: apsw.Connection, now: int, *, careful: bool = False) -> None:
+        self.connection = connection
+        self.now = now
+        self.careful = careful
+        self.due = False
+        self.ended = False
+
+    def value(self, sql: str, arguments: tuple[Any, ...] = ()) -> Any:
+        """The first column of the first row, None where there is no row."""
+        for row in self.connection.execute(sql, arguments):
+            return row[0]
+        return None
+
+    def rows(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows."""
+        return self.connection.execute(sql, arguments).fetchall()
+
+    def write(self, sql: str, arguments: tuple[Any, ...]) -> int:
+        """Carry out a statement and say how many rows it changed."""
+        self.connection.execute(sql, arguments)
+        return self.connection.changes()
+
+
+class Verb(Generic[A, R]):
+    """One verb of the store, for many calls at once.
+
+    `run` answers each argument in order. `peek`, where a verb has it, answers one without the write lock, or None where
+    there is something to write.
+    """
+
+    __slots__ = ("peek", "run")
+
+    def __init__(
+        self, run: Callable[[Session, list[A]], list[R]], *, peek: Callable[[Session, A], R | None] | None = None
+    ) -> None:
+        self.run = run
+        self.peek = peek
+
+
+def each(run: Callable[[Session, A], R], *, peek: Callable[[Session, A], R | None] | None = None) -> Verb[A, R]:
+    """A verb whose calls have nothing to gain from being done together."""
+    return Verb(lambda session, arguments: [run(session, argument) for argument in arguments], peek=peek)

@@ -1,0 +1,156 @@
+"""The SQLite store's face: every verb of the protocol, each handed to the file that knows how."""
+
+# ruff: noqa: D102 - the protocol says what each verb does.
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from kagzi.clock import utc_now
+from kagzi.model.change import Change, Committed
+from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
+from kagzi.model.step import StoredStep
+from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
+from kagzi.settings import Settings
+from kagzi.store.protocol import HintListener, SchemaStatus
+from kagzi.store.sqlite import migrate, reading, register
+from kagzi.store.sqlite.address import MEMORY, parse_path
+from kagzi.store.sqlite.claim import CLAIM
+from kagzi.store.sqlite.commit import COMMIT
+from kagzi.store.sqlite.failures import closed
+from kagzi.store.sqlite.hints import Listeners
+from kagzi.store.sqlite.reader import Reader
+from kagzi.store.sqlite.recovery import RECOVER, RecoveryPass
+from kagzi.store.sqlite.session import Verb
+from kagzi.store.sqlite.start import START
+from kagzi.store.sqlite.writer import Writer
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class SqliteStore:
+    """`kagzi.store.protocol.Store` on SQLite; the promises stand there.
+
+    `url_or_path` is `sqlite:///file`, `sqlite://` (memory, gone with the store) or a path. `clock` is the store's time,
+    asked on the writing and the reading thread. Several processes may share a file.
+    """
+
+    def __init__(self, url_or_path: str, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._path = parse_path(url_or_path)
+        self._settings = settings
+        self._clock = clock
+        self._listeners = Listeners()
+        self._opening = asyncio.Lock()
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        async with self._opening:
+            if self._writer is not None:
+                return
+            timeout = self._settings.store_timeout
+            writer = Writer(self._path, timeout=timeout, clock=self._clock, listeners=self._listeners)
+            await writer.open()
+            self._writer = writer
+            if self._path != MEMORY:
+                self._reader = Reader(self._path, timeout=timeout, clock=self._clock)
+                self._reader.open()
+
+    async def close(self) -> None:
+        reader, self._reader = self._reader, None
+        writer, self._writer = self._writer, None
+        if reader is not None:
+            await reader.close()
+        if writer is not None:
+            await writer.close()
+
+    async def migrate(self) -> int:
+        return await self._write(migrate.MIGRATE, migrate.known_migrations())
+
+    async def schema_status(self) -> SchemaStatus:
+        return await self._read(migrate.STATUS, migrate.known_migrations())
+
+    # -- the hot path ------------------------------------------------------------------------------------------
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        return await self._write(START, runs) if runs else []
+
+    async def commit(self, changes: Sequence[Change]) -> Committed:
+        return await self._write(COMMIT, changes)
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        return await self._write(CLAIM, request)
+
+    # -- workers -----------------------------------------------------------------------------------------------
+
+    async def register(self, registration: Registration) -> BeatAnswer:
+        return await self._write(register.REGISTER, registration)
+
+    async def beat(self, beat: Beat) -> BeatAnswer:
+        return await self._write(register.BEAT, beat)
+
+    async def leave(self, worker: WorkerKey) -> None:
+        await self._write(register.LEAVE, worker)
+
+    async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
+        return await self._read(register.OWNED, worker)
+
+    async def recover(self, namespace: str, policy: RecoveryPolicy) -> Recovery:
+        return await self._write(RECOVER, RecoveryPass(namespace, policy))
+
+    async def workers(self, namespace: str) -> list[StoredWorker]:
+        return await self._read(register.WORKERS, namespace)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def get(self, run_id: RunId) -> StoredRun | None:
+        return await self._read(reading.GET, run_id)
+
+    async def find(self, wanted: RunFilter) -> list[StoredRun]:
+        return await self._read(reading.FIND, wanted)
+
+    async def steps(self, run_id: RunId) -> list[StoredStep]:
+        return await self._read(reading.STEPS, run_id)
+
+    async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
+        return await self._read(reading.OUTCOMES, run_ids)
+
+    async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
+        return await self._read(reading.EXISTING, run_ids)
+
+    async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
+        return await self._read(reading.COUNT_OPEN, namespace)
+
+    # -- versions ----------------------------------------------------------------------------------------------
+
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
+        await self._write(reading.SET_DEFAULT_VERSION, reading.DefaultVersion(namespace, workflow, version))
+
+    async def default_version(self, namespace: str, workflow: str) -> int | None:
+        return await self._read(reading.DEFAULT_VERSION, reading.WorkflowName(namespace, workflow))
+
+    # -- hints -------------------------------------------------------------------------------------------------
+
+    def listen(self, listener: HintListener) -> Callable[[], None]:
+        end = self._listeners.add(listener)
+        if self._writer is not None:
+            self._writer.wake()
+        return end
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _write(self, verb: Verb[A, R], argument: A) -> asyncio.Future[R]:
+        if self._writer is None:
+            raise closed(self._path)
+        return self._writer.submit(verb, argument)
+
+    def _read(self, verb: Verb[A, R], argument: A) -> asyncio.Future[R]:
+        """A database in memory has one connection, so its writer reads too."""
+        return self._write(verb, argument) if self._reader is None else self._reader.submit(verb, argument)
