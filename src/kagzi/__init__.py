@@ -4,8 +4,8 @@ from kagzi.app.kagzi import Kagzi
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.steps import StepInfo, step, step_info
-from kagzi.authoring.workflow import Workflow
 from kagzi.client.handles import WorkflowHandle
+from kagzi.client.workflow import Workflow
 from kagzi.errors import (
     ChildFailed,
     ConfigError,

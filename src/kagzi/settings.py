@@ -44,9 +44,7 @@ class Settings:
     max_concurrent_workflows: int = _setting(
         100, "KAGZI_MAX_CONCURRENT_WORKFLOWS", "runs that one worker executes at a time"
     )
-    max_concurrent_steps: int = _setting(
-        1000, "KAGZI_MAX_CONCURRENT_STEPS", "steps that one worker executes at a time"
-    )
+    max_concurrent_steps: int = _setting(1000, "KAGZI_MAX_CONCURRENT_STEPS", "steps that one worker executes at a time")
     max_step_threads: int = _setting(
         32, "KAGZI_MAX_STEP_THREADS", "threads of one worker for steps that are plain functions"
     )

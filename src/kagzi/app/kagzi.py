@@ -12,10 +12,10 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition, Definitions, check_workflow_function
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name, check_version
-from kagzi.authoring.workflow import Workflow
 from kagzi.client import listing, starting
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
+from kagzi.client.workflow import Workflow
 from kagzi.errors import ConfigError
 from kagzi.model.run import Run, RunStatus
 from kagzi.payloads import PayloadCodec, Payloads

@@ -19,7 +19,7 @@ def as_duration(duration: Duration, *, what: str) -> timedelta:
     """
     if isinstance(duration, timedelta):
         span = duration
-    elif isinstance(duration, int | float) and not isinstance(duration, bool):
+    elif type(duration) in (int, float):
         if not math.isfinite(duration):
             raise ValueError(f"{what} is {duration}; give a finite number of seconds.")
         try:

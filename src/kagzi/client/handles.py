@@ -30,7 +30,7 @@ class WorkflowHandle(Generic[R]):
         """The run's own id, made by Kagzi."""
         return self._run_id
 
-    async def result(self, timeout: Duration | None = None) -> R:  # noqa: ASYNC109 - the public name
+    async def result(self, timeout: Duration | None = None) -> R:
         """Wait for the run to end and return its result, for at most `timeout` (seconds or timedelta).
 
         Raises WorkflowFailed or WorkflowCancelled where it ended so, TimeoutError when the timeout passes (the run goes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kagzi.authoring.definitions import Definition, Definitions
+from kagzi.authoring.definitions import Definitions
 from kagzi.client.waiting import Waiting
 from kagzi.engine.journal import Journal
 from kagzi.engine.time import EngineClock
@@ -18,7 +18,7 @@ from kagzi.store.protocol import Store
 class LocalWorker(Protocol):
     """A worker in this process that can take a run that is started here without a trip to the store."""
 
-    def reserve(self, run_id: RunId, definition: Definition, *, queue: str, namespace: str) -> WorkerKey | None:
+    def reserve(self, run_id: RunId, *, queue: str, namespace: str) -> WorkerKey | None:
         """Keep a slot; None where the worker can't take the run."""
 
     def unreserve(self, run_id: RunId) -> None:

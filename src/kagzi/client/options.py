@@ -13,8 +13,8 @@ from kagzi.authoring.names import ID_LIMIT, check_name, check_priority, check_ve
 from kagzi.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kagzi.authoring.workflow import Workflow
     from kagzi.client.handles import WorkflowHandle
+    from kagzi.client.workflow import Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")

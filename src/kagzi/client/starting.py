@@ -8,10 +8,10 @@ from typing import Any
 
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.names import check_name, check_version
-from kagzi.authoring.workflow import Workflow
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.link import Link, LocalWorker
 from kagzi.client.options import StartOptions
+from kagzi.client.workflow import Workflow
 from kagzi.errors import ConfigError
 from kagzi.ids import new_id
 from kagzi.model.claim import Claim
@@ -33,7 +33,7 @@ async def start_one(
     run = _new_run(link, name, version, definition, args, kwargs, options)
     worker = None
     if definition is not None and options.delay is None and options.at is None:
-        worker, run = _reserve(link, run, definition)
+        worker, run = _reserve(link, run)
     if worker is None:
         (started,) = await link.journal.start([run])
     else:
@@ -109,9 +109,9 @@ def _new_run(
     )
 
 
-def _reserve(link: Link, run: NewRun, definition: Definition) -> tuple[LocalWorker | None, NewRun]:
+def _reserve(link: Link, run: NewRun) -> tuple[LocalWorker | None, NewRun]:
     for worker in link.local_workers:
-        key = worker.reserve(run.run_id, definition, queue=run.queue, namespace=run.namespace)
+        key = worker.reserve(run.run_id, queue=run.queue, namespace=run.namespace)
         if key is not None:
             return worker, _owned_by(run, key)
     return None, run

@@ -36,7 +36,6 @@ from kagzi.engine.timers import Timer, Timers
 from kagzi.errors import DivergenceError, KagziError, Parked, PayloadError, StepFailed, WorkflowIOError
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
-from kagzi.model.run import RunId
 from kagzi.model.step import StepKind, StepRecord
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
@@ -391,8 +390,6 @@ class Execution:
             self._conclude(self._body)
             return
         self._start_steps()
-        if self._over:
-            return
         if self._draining:
             if not self.is_settling:
                 self.release()
@@ -440,7 +437,7 @@ class Execution:
             return
         due = self._timers.next_due()
         if due is None:
-            self._fail(_stuck(self._asked))
+            self._fail(_stuck())
         elif due - self._host.clock.now() <= self._host.park_after:
             self._timers.arm(self._host.clock, self._alarm)
         else:
@@ -550,7 +547,7 @@ def _explained(error: BaseException) -> BaseException:
     return error
 
 
-def _stuck(asked: dict[str, Operation]) -> KagziError:
+def _stuck() -> KagziError:
     return WorkflowStuck(
         "the workflow waits for something that can't happen: no step is running and no timer or message is awaited. "
         "An Event that nobody sets, a Queue that nobody fills and a deadlock of Locks look like this."

@@ -275,7 +275,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     # -- what asyncio asks of a loop ---------------------------------------------------------------------------
 
     def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Run `callback` in this drain, after what is ready already."""
         handle = WorkflowHandle(callback, args, context)
@@ -286,7 +286,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self,
         delay: float,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` once `delay` seconds of workflow time have passed; durable."""
@@ -296,7 +296,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self,
         when: float,
         callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Run `callback` once the workflow's time has passed `when`; durable."""
@@ -327,7 +327,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **_: Any,  # eager_start and what later releases add: a task always starts in its turn here
     ) -> WorkflowTask[T]:
-        """Make a task in a scope of its own. Takes any awaitable, so that `TaskGroup.create_task(ctx.step(...))` works."""
+        """Make a task in a scope of its own, of any awaitable: `TaskGroup.create_task(ctx.step(...))` works."""
         if not asyncio.iscoroutine(coro) and not isinstance(coro, Generator):
             coro = _awaiting(coro)
         elif sys._getframe(1).f_code is _ENSURE_FUTURE:

@@ -163,7 +163,7 @@ class StepRunner:
 
     async def _call(self, step: RunningStep) -> Any:
         call = step.call
-        if inspect.iscoroutinefunction(call.fn) or inspect.iscoroutinefunction(getattr(call.fn, "__call__", None)):
+        if _is_async(call.fn):
             return await call.fn(*call.args, **call.kwargs)
         value = await self._call_in_thread(step)
         if inspect.isawaitable(value):  # a plain function, such as a lambda, that made a coroutine
@@ -173,14 +173,20 @@ class StepRunner:
     async def _call_in_thread(self, step: RunningStep) -> Any:
         call = step.call
         function = partial(call.fn, *call.args, **call.kwargs)
-        work: Callable[[], Any] = partial(copy_context().run, self._in_thread, step, function)
+        work: Callable[[], Any] = partial(copy_context().run, _in_thread, function)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _in_thread(self, step: RunningStep, function: Callable[[], Any]) -> Any:
-        try:
-            return function()
-        except StopIteration as error:  # a future can't carry it
-            raise RuntimeError("the step raised StopIteration") from error
+
+def _in_thread(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except StopIteration as error:  # a future can't carry it
+        raise RuntimeError("the step raised StopIteration") from error
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling `fn` makes a coroutine; also for objects whose class has an `async def __call__`."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
 class StepTimeout(TimeoutError):

@@ -1,4 +1,4 @@
-"""Idempotent starts: when is a run that is there already the one that was asked for?"""
+"""Idempotent starts: whether a run that is there already is the one that was asked for."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Store(Protocol):
         """
 
     async def commit(self, changes: Sequence[Change]) -> Committed:
-        """Apply changes in one transaction, each on its own predicate (run_id, fence, RUNNING) under the run's row lock.
+        """Apply changes in one transaction, each if its (run_id, fence) is RUNNING, checked under the run's row lock.
 
         May be called again with the very same changes after StoreUnavailable: what the earlier try had written is
         answered ALREADY. A run may stand in a batch more than once, but nothing of it after its transition.
@@ -98,7 +98,7 @@ class Store(Protocol):
         """List the runs that are RUNNING under this registration: what the worker should have in memory."""
 
     async def recover(self, namespace: str, policy: RecoveryPolicy) -> Recovery:
-        """Declare workers DEAD whose lease ran out, and bring back the runs of DEAD and STOPPED ones, a batch at a time.
+        """Declare workers DEAD whose lease ran out, and bring back a batch of the runs of DEAD and STOPPED ones.
 
         Each run's fence is incremented, so its former owner can write no more. A run of a STOPPED worker counts no
         crash. Concurrent callers don't wait for each other.

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from kagzi.authoring.definitions import Definition, Definitions
+from kagzi.authoring.definitions import Definitions
 from kagzi.engine.execution import Ending, Execution
 from kagzi.engine.journal import Journal
 from kagzi.engine.runner import StepRunner
@@ -181,7 +181,7 @@ class Worker:
             stopped.cancel()
             for task in done - {stopped}:
                 task.result()  # a loop that ended has raised
-            await self._drain(tasks)
+            await self._drain()
         finally:
             for task in tasks:
                 task.cancel()
@@ -221,7 +221,7 @@ class Worker:
         """The (workflow, version) pairs that this worker can execute now."""
         return self._workflows()
 
-    def reserve(self, run_id: RunId, definition: Definition, *, queue: str, namespace: str) -> WorkerKey | None:
+    def reserve(self, run_id: RunId, *, queue: str, namespace: str) -> WorkerKey | None:
         """Keep a slot for a run that is about to be started here; None where this worker can't take it."""
         fits = (
             self.state is WorkerState.RUNNING
@@ -276,9 +276,8 @@ class Worker:
     async def _beat_on(self) -> None:
         interval_s = self.config.heartbeat_interval.total_seconds()
         while True:
-            await asyncio.sleep(interval_s)
-            while not await self._beat():
-                await asyncio.sleep(min(interval_s / 4, 1.0))
+            # Missed, it is tried again soon: the lease runs on.
+            await asyncio.sleep(interval_s if await self._beat() else min(interval_s / 4, 1.0))
 
     async def _beat(self) -> bool:
         """Renew the lease; False where the store did not answer."""
@@ -355,7 +354,7 @@ class Worker:
 
     # -- stopping ----------------------------------------------------------------------------------------------
 
-    async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _drain(self) -> None:
         self.state = WorkerState.DRAINING
         logger.info("The worker drains.", extra={"worker_id": self.worker_id, "runs": len(self._executions)})
         await self._claiming.stop()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
-
-if TYPE_CHECKING:
-    from kagzi.client.handles import WorkflowHandle
-    from kagzi.client.options import OptionView
+from kagzi.client.handles import WorkflowHandle
+from kagzi.client.options import OptionView
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,7 +28,7 @@ class Launcher(Protocol):
 
 
 class Workflow(Generic[P, R]):
-    """A registered workflow. Calling it calls the function itself, for tests of its logic with a context of your own."""
+    """A registered workflow. Calling it calls the function itself, for tests of its logic with your own context."""
 
     def __init__(
         self,
@@ -62,7 +60,7 @@ class Workflow(Generic[P, R]):
         return await self._launcher.launch(self.name, None, args, kwargs)
 
     def options(self, **options: Any) -> BoundWorkflow[P, R]:
-        """This workflow with options for its starts: id, queue, priority, delay, at, version, tags, attributes, namespace."""
+        """This workflow with options for its starts: those of `Kagzi.options`."""
         return BoundWorkflow(self, self._launcher.options(**options))
 
     def __call__(self, ctx: WorkflowContext, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
