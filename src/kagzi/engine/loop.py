@@ -17,10 +17,12 @@ import weakref
 from asyncio import events
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from contextvars import Context, copy_context
-from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple, Unpack
+from contextvars import Context
+from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from kagzi.engine.forbidden import FORBIDDEN, refuse
+from kagzi.engine.handles import Timers, WorkflowHandle, WorkflowTimer
+from kagzi.engine.tasks import ROOT_SCOPE, Scope, WorkflowFuture, WorkflowTask
 from kagzi.errors import Parked, WorkflowIOError
 
 logger = logging.getLogger("kagzi.workflow")
@@ -28,163 +30,8 @@ logger = logging.getLogger("kagzi.workflow")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-ROOT_SCOPE = "0"
-"""The scope of the body itself; a task that it makes has `0.1`, the next `0.2`, a task of that `0.2.1`."""
-
 _HANDLES_WHILE_LEAVING = 10_000
 """A body that swallows Parked could spin for ever while it leaves memory; after so many callbacks it is abandoned."""
-
-
-class Timers(Protocol):
-    """Who makes the loop's timers durable."""
-
-    def time(self) -> float:
-        """The workflow's time, in seconds since the epoch."""
-
-    def call_at(self, handle: WorkflowTimer) -> None:
-        """Have `handle` made ready once the store's clock has passed `handle.when()`."""
-
-    def withdraw(self, handle: WorkflowTimer) -> None:
-        """Forget a timer that was cancelled."""
-
-
-class WorkflowHandle(asyncio.Handle):
-    """A callback that is ready to run. Slimmer than its parent: nothing is formatted, nothing is traced."""
-
-    __slots__ = ()
-
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
-        self._callback = callback
-        self._args = args
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Keep the callback from running."""
-        self._cancelled = True
-
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled
-
-    def run(self) -> None:
-        """Run the callback in its context."""
-        if not self._cancelled:
-            self._context.run(self._callback, *self._args)
-
-    def __repr__(self) -> str:
-        """Name the callback."""
-        return f"<WorkflowHandle {self._callback!r}>"
-
-
-class WorkflowTimer(asyncio.TimerHandle):
-    """A callback that falls due at a workflow time; durable through the run's execution."""
-
-    __slots__ = ("_timers", "step_id")
-
-    def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context | None,
-        timers: Timers,
-    ) -> None:
-        self._when = when
-        self._callback = callback
-        self._args = args
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
-        self._timers = timers
-        self.step_id: str | None = None
-
-    def when(self) -> float:
-        """The workflow time, in seconds since the epoch, at which the callback falls due."""
-        return self._when
-
-    def cancel(self) -> None:
-        """Keep the callback from running and withdraw the timer."""
-        if not self._cancelled:
-            self._cancelled = True
-            self._timers.withdraw(self)
-
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled
-
-    def run(self) -> None:
-        """Run the callback in its context."""
-        if not self._cancelled:
-            self._context.run(self._callback, *self._args)
-
-    def __hash__(self) -> int:
-        """By identity; timers stand in no set whose order matters."""
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        """By identity."""
-        return self is other
-
-    def __repr__(self) -> str:
-        """Name the callback and its time."""
-        return f"<WorkflowTimer {self._callback!r} at {self._when}>"
-
-
-class WorkflowFuture(asyncio.Future[T]):
-    """A future of a workflow loop. It hashes by creation order: asyncio keeps futures in sets, and sets of ordinary
-    futures are walked in the order of their memory addresses, which no replay repeats."""
-
-    def __init__(self, *, loop: WorkflowLoop) -> None:
-        self._order = loop.next_order()
-        super().__init__(loop=loop)
-
-    def __hash__(self) -> int:
-        """By creation order within the run."""
-        return self._order
-
-
-class Scope:
-    """Where operations get their identity: a path of creation numbers, and how often each name was used in it."""
-
-    __slots__ = ("children", "names", "path")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.children = 0
-        self.names: dict[str, int] = {}
-
-    def child(self) -> Scope:
-        """Open the scope of the next task made here."""
-        self.children += 1
-        return Scope(f"{self.path}.{self.children}")
-
-    def identify(self, name: str) -> str:
-        """Give the next operation of this name its identity: `scope/name#occurrence`."""
-        occurrence = self.names.get(name, 0) + 1
-        self.names[name] = occurrence
-        return f"{self.path}/{name}#{occurrence}"
-
-
-class WorkflowTask(asyncio.Task[T]):
-    """A task of a workflow body, with the scope that its operations are named in. Hashes by creation order."""
-
-    def __init__(
-        self,
-        coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
-        *,
-        loop: WorkflowLoop,
-        scope: Scope,
-        name: str | None,
-        context: Context | None,
-    ) -> None:
-        # Before the parent's: it puts the task into a set.
-        self._order = loop.next_order()
-        self.scope = scope
-        super().__init__(coro, loop=loop, name=name or scope.path, context=context)
-
-    def __hash__(self) -> int:
-        """By creation order within the run."""
-        return self._order
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
@@ -199,8 +46,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._timers = timers
         self._order = seed
         self._root = Scope(ROOT_SCOPE)
-        self._futures: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
-        self._tasks: weakref.WeakSet[WorkflowTask[Any]] = weakref.WeakSet()
+        # Made when first needed: most bodies are one task that awaits step calls, and a WeakSet costs 2 µs.
+        self._futures: weakref.WeakSet[asyncio.Future[Any]] | None = None
+        self._tasks: weakref.WeakSet[WorkflowTask[Any]] | None = None
+        self._body: WorkflowTask[Any] | None = None
         self.leaving = False
 
     # -- running -----------------------------------------------------------------------------------------------
@@ -227,7 +76,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         asks the execution for an operation gets `Parked` again.
         """
         self.leaving = True
-        for future in (*operations, *self._futures):
+        for future in (*operations, *(self._futures or ())):
             if not future.done():
                 future.set_exception(Parked())
         outer = events._get_running_loop()
@@ -250,7 +99,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def _all_ended(self) -> bool:
         ended = True
-        for task in list(self._tasks):
+        for task in (self._body, *(self._tasks or ())):
+            if task is None:
+                continue
             if not task.done():
                 ended = False
             elif not task.cancelled():
@@ -315,7 +166,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Make a future."""
         if self.leaving:
             raise Parked
-        future: WorkflowFuture[Any] = WorkflowFuture(loop=self)
+        future: WorkflowFuture[Any] = WorkflowFuture(loop=self, order=self.next_order())
+        if self._futures is None:
+            self._futures = weakref.WeakSet()
         self._futures.add(future)
         return future
 
@@ -332,15 +185,20 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             coro = _awaiting(coro)
         elif sys._getframe(1).f_code is _ENSURE_FUTURE:
             _refuse_as_completed(coro)
-        task = WorkflowTask(coro, loop=self, scope=self.scope.child(), name=name, context=context)
+        task = WorkflowTask(
+            coro, loop=self, order=self.next_order(), scope=self.scope.child(), name=name, context=context
+        )
+        if self._tasks is None:
+            self._tasks = weakref.WeakSet()
         self._tasks.add(task)
         return task
 
     def create_body(self, coro: Coroutine[Any, Any, T], *, context: Context) -> WorkflowTask[T]:
         """Make the task of the body itself, in the root scope."""
-        task = WorkflowTask(coro, loop=self, scope=self._root, name=None, context=context)
-        self._tasks.add(task)
-        return task
+        self._body = WorkflowTask(
+            coro, loop=self, order=self.next_order(), scope=self._root, name=None, context=context
+        )
+        return self._body
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log what asyncio reports of a task or callback, unless it is only that the run left memory."""

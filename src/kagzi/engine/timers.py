@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from kagzi.authoring.calls import Sleep
-from kagzi.engine.loop import WorkflowTimer
+from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.time import Alarm, EngineClock
 from kagzi.model.step import step_name
 

@@ -18,7 +18,8 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from kagzi.authoring.definitions import Definitions
-from kagzi.engine.execution import Ending, Execution
+from kagzi.engine.endings import Ending
+from kagzi.engine.execution import Execution
 from kagzi.engine.journal import Journal
 from kagzi.engine.runner import StepRunner
 from kagzi.engine.time import EngineClock
@@ -275,9 +276,11 @@ class Worker:
 
     async def _beat_on(self) -> None:
         interval_s = self.config.heartbeat_interval.total_seconds()
+        pause_s = interval_s
         while True:
+            await asyncio.sleep(pause_s)
             # Missed, it is tried again soon: the lease runs on.
-            await asyncio.sleep(interval_s if await self._beat() else min(interval_s / 4, 1.0))
+            pause_s = interval_s if await self._beat() else min(interval_s / 4, 1.0)
 
     async def _beat(self) -> bool:
         """Renew the lease; False where the store did not answer."""

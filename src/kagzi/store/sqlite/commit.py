@@ -65,7 +65,7 @@ SELECT s.finished_at FROM step_runs AS s WHERE s.run_id = ? AND s.step_id = ? AN
 
 
 def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
-    if session.careful or _names_a_run_under_two_fences(calls):
+    if session.careful or _meet(calls):
         return [_commit_carefully(session, changes) for changes in calls]
     every = calls[0] if len(calls) == 1 else [change for changes in calls for change in changes]
     fences = {change.run_id: change.fence for change in every}
@@ -83,10 +83,13 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
 COMMIT = Verb(_commit)
 
 
-def _names_a_run_under_two_fences(calls: list[Sequence[Change]]) -> bool:
-    fences: dict[str, int] = {}
+def _meet(calls: list[Sequence[Change]]) -> bool:
+    """Whether two of the calls write the same run, or one writes it under two fences: then their order matters."""
+    writers: dict[str, tuple[int, int]] = {}
     return any(
-        fences.setdefault(change.run_id, change.fence) != change.fence for changes in calls for change in changes
+        writers.setdefault(change.run_id, (call, change.fence)) != (call, change.fence)
+        for call, changes in enumerate(calls)
+        for change in changes
     )
 
 

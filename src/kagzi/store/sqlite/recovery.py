@@ -15,11 +15,11 @@ class RecoveryPass(NamedTuple):
     policy: RecoveryPolicy
 
 
-_ANY_EXPIRED = "SELECT 1 FROM workers AS w WHERE w.namespace = ? AND w.ended_at IS NULL AND w.lease_until < ? LIMIT 1"
+_ANY_EXPIRED = "SELECT 1 FROM workers AS w WHERE w.namespace = ? AND w.ended_at IS NULL AND w.lease_until <= ? LIMIT 1"
 
 _DECLARE_DEAD = """
 UPDATE workers SET state = 'DEAD', ended_at = ?2
-WHERE namespace = ?1 AND ended_at IS NULL AND lease_until < ?2
+WHERE namespace = ?1 AND ended_at IS NULL AND lease_until <= ?2
 RETURNING key
 """
 

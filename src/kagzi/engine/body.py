@@ -1,0 +1,181 @@
+"""A run's body at its loop: what it asks for, what it waits for, and the time that it sees.
+
+Answers the body's context (`RunPort`) and its loop's timers. Nothing in here touches the world: the execution looks
+at what was asked once the body is at rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from datetime import datetime
+from typing import Any
+
+from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.steps import current_context
+from kagzi.engine.deliveries import Delivery
+from kagzi.engine.handles import WorkflowTimer
+from kagzi.engine.loop import WorkflowLoop
+from kagzi.engine.runlog import RunLogger
+from kagzi.engine.tasks import WorkflowTask
+from kagzi.engine.timers import Timer, Timers
+from kagzi.errors import Parked
+from kagzi.model.claim import Claim
+from kagzi.model.step import StepKind
+
+Operation = StepCall[Any] | Sleep | WorkflowTimer
+"""What a body can wait for."""
+
+
+class Body:
+    """The workflow function of one run, running on a loop of its own.
+
+    `asked` are the operations it waits for, by step_id; `fresh` those steps of them that nobody has looked at yet;
+    `withdrawn` what it asked for once and then cancelled. `on_withdrawn` is called with the step_id of each of those,
+    while the body runs.
+    """
+
+    def __init__(self, claim: Claim, *, replaying: bool, on_withdrawn: Callable[[str], None]) -> None:
+        self.run_id = claim.run_id
+        self.id = claim.id or claim.run_id
+        self.workflow = claim.workflow
+        self.version = claim.version
+        self.attempt = claim.attempts
+        self.replaying = replaying
+        self.asked: dict[str, Operation] = {}
+        self.fresh: list[StepCall[Any]] = []
+        self.withdrawn: set[str] = set()
+        self.unawaited: dict[str, StepCall[Any]] = {}
+        self.timers = Timers()
+        self._on_withdrawn = on_withdrawn
+        self._now = claim.started_at
+        self._loop = WorkflowLoop(self, seed=int(claim.run_id[-12:], 16))  # type: ignore[abstract] # see forbidden.py
+        self._task: WorkflowTask[Any] | None = None
+        self._chance: random.Random | None = None
+        self._logger: RunLogger | None = None
+
+    # -- what the execution does with it -----------------------------------------------------------------------
+
+    def begin(self, fn: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Make the body's task. Raises TypeError where the function doesn't take these arguments."""
+        ctx = WorkflowContext(self)
+        context = Context()
+        context.run(current_context.set, ctx)
+        self._task = self._loop.create_body(fn(ctx, *args, **kwargs), context=context)
+
+    def drain(self) -> None:
+        """Run until the body is at rest."""
+        self._loop.drain()
+
+    @property
+    def outcome(self) -> asyncio.Future[Any] | None:
+        """The body's task once it is done, None before."""
+        task = self._task
+        return task if task is not None and task.done() else None
+
+    def deliver(self, delivery: Delivery, at: datetime) -> None:
+        """Let an operation be over, at the time that its record bears. The next drain shows it to the body.
+
+        One that the body has cancelled is passed over, as it is in a replay: it doesn't even move the time.
+        """
+        operation = self.asked.pop(delivery.step_id, None)
+        if operation is None:
+            return
+        if at > self._now:
+            self._now = at
+        if isinstance(operation, WorkflowTimer):
+            self._loop.ready(operation)
+        elif delivery.failure is not None:
+            operation.set_exception(delivery.failure)
+        else:
+            operation.set_result(delivery.value)
+
+    def leave(self) -> bool:
+        """Fail everything that the body waits for with `Parked`; False where it would not end."""
+        return self._loop.leave([waited for waited in self.asked.values() if isinstance(waited, asyncio.Future)])
+
+    # -- what it asks for (RunPort) ----------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> WorkflowLoop:
+        """The run's deterministic event loop."""
+        return self._loop
+
+    @property
+    def now(self) -> datetime:
+        """The workflow's time."""
+        return self._now
+
+    @property
+    def chance(self) -> random.Random:
+        """Chance, seeded by the run."""
+        if self._chance is None:
+            self._chance = random.Random(self.run_id)
+        return self._chance
+
+    @property
+    def logger(self) -> RunLogger:
+        """A logger that is silent during replay."""
+        if self._logger is None:
+            self._logger = RunLogger(self)
+        return self._logger
+
+    def identify(self, name: str) -> str:
+        """Give the next operation of this name in the current task its identity."""
+        if self._loop.leaving:
+            raise Parked
+        return self._loop.scope.identify(name)
+
+    def next_order(self) -> int:
+        """The creation number of a new future of the run."""
+        return self._loop.next_order()
+
+    def created(self, call: StepCall[Any]) -> None:
+        """Note a step call that was made and is not awaited yet."""
+        self.unawaited[call.step_id] = call
+
+    def ask(self, call: StepCall[Any]) -> None:
+        """Have the step executed, or its recorded result delivered."""
+        if self._loop.leaving:
+            raise Parked
+        self.unawaited.pop(call.step_id, None)
+        self.asked[call.step_id] = call
+        self.fresh.append(call)
+
+    def ask_sleep(self, sleep: Sleep) -> None:
+        """Have the sleep end at its time, or where the record says it ended."""
+        if self._loop.leaving:
+            raise Parked
+        self.asked[sleep.step_id] = sleep
+        self.timers.add(Timer(sleep.step_id, sleep.due, sleep))
+
+    def withdraw(self, operation: Operation) -> None:
+        """Stop waiting for an operation that the body cancelled."""
+        step_id = operation.step_id
+        if step_id is None:  # a timer that was due when it was made
+            return
+        self.unawaited.pop(step_id, None)
+        if self.asked.pop(step_id, None) is not None:
+            self.withdrawn.add(step_id)
+            self.timers.discard(step_id)
+            self._on_withdrawn(step_id)
+
+    # -- what its loop asks for (engine.loop.Timers) -----------------------------------------------------------
+
+    def time(self) -> float:
+        """The workflow's time, in seconds since the epoch."""
+        return self._now.timestamp()
+
+    def call_at(self, handle: WorkflowTimer) -> None:
+        """Make a timer of asyncio's own durable, under the name `timer`."""
+        timer = Timer.of_handle(self.identify("timer"), handle)
+        self.asked[timer.step_id] = handle
+        self.timers.add(timer)
+
+
+def kind_of(operation: Operation) -> StepKind:
+    """What sort of record an operation leaves."""
+    return StepKind.STEP if isinstance(operation, StepCall) else StepKind.TIMER

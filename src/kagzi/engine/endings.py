@@ -1,0 +1,54 @@
+"""How an execution can be over, and what is said of bodies that can't go on."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from kagzi.errors import KagziError, WorkflowIOError
+from kagzi.model.change import Change
+from kagzi.model.run import RunStatus
+
+
+class Ending(Enum):
+    """Why an execution is over."""
+
+    CLOSED = auto()
+    """The run has ended."""
+    PARKED = auto()
+    """The run sleeps in the store."""
+    RELEASED = auto()
+    """The run was given back, or set aside, for another try."""
+    LOST = auto()
+    """The run belongs to somebody else by now, or the worker had to drop it."""
+
+
+class WorkflowStuck(KagziError):
+    """A body waits, and nothing that could wake it is under way."""
+
+
+def ending_of(change: Change) -> Ending:
+    assert change.transition is not None
+    status = change.transition.status
+    if status.is_terminal:
+        return Ending.CLOSED
+    return Ending.PARKED if status is RunStatus.SLEEPING and change.transition.error is None else Ending.RELEASED
+
+
+def explained(error: BaseException) -> BaseException:
+    """Say what it means that a body awaited something of the real loop."""
+    if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
+        cure = "Do it in a step: `await ctx.step(name, function, ...)`."
+        explained = WorkflowIOError(
+            "awaiting a connection, a task or a lock that was made outside of the workflow", cure
+        )
+        explained.__cause__ = error
+        explained.__traceback__ = error.__traceback__
+        return explained
+    return error
+
+
+def stuck() -> KagziError:
+    return WorkflowStuck(
+        "the workflow waits for something that can't happen: no step is running and no timer or message is awaited. "
+        "An Event that nobody sets, a Queue that nobody fills and a deadlock of Locks look like this."
+    )
