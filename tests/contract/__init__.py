@@ -1,0 +1,1 @@
+"""The contract of stores, by topic: every backend passes all of it."""
