@@ -27,6 +27,7 @@ class WorkflowStuck(KagziError):
 
 
 def ending_of(change: Change) -> Ending:
+    """What a change that let go of its run means for the execution."""
     assert change.transition is not None
     status = change.transition.status
     if status.is_terminal:
@@ -48,6 +49,7 @@ def explained(error: BaseException) -> BaseException:
 
 
 def stuck() -> KagziError:
+    """The error of a body that can never go on."""
     return WorkflowStuck(
         "the workflow waits for something that can't happen: no step is running and no timer or message is awaited. "
         "An Event that nobody sets, a Queue that nobody fills and a deadlock of Locks look like this."
