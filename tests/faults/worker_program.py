@@ -1,0 +1,44 @@
+"""A worker process: `python -m tests.faults.worker_program URL LEDGER`. It ends when its standard input does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+import uvloop
+
+from kagzi import Kagzi
+from tests.faults.clock import shift_wall_clock
+from tests.faults.ledger import Ledger
+from tests.faults.workflows import register_chain
+
+
+async def main(url: str, ledger: Path) -> None:
+    """Execute runs until killed."""
+    kagzi = Kagzi(url)
+    register_chain(kagzi, Ledger(ledger))
+    await kagzi.create_worker(worker_id=f"worker-{os.getpid()}").start()
+
+
+def report() -> None:
+    """Log to standard error, a line each, with the reason where there is one."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s %(reason)s", defaults={"reason": ""}))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def die_with_parent() -> None:
+    """Leave no worker behind, however the tests end."""
+    sys.stdin.buffer.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    report()
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    shift_wall_clock()
+    uvloop.run(main(sys.argv[1], Path(sys.argv[2])))

@@ -1,0 +1,83 @@
+"""The workflows that are run while faults happen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from dataclasses import dataclass
+
+from kagzi import Kagzi, Workflow, WorkflowContext, step_info
+from tests.faults.ledger import Execution, Ledger
+
+STEPS = 5
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long each step works and how long the run sleeps between its second and third, in seconds."""
+
+    work_s: float = 0.02
+    nap_s: float = 0.5
+
+
+class Steps:
+    """Functions that note in a ledger that they began."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def work(self, before: str, pace: Pace) -> str:
+        """Work for a while; each execution returns another token."""
+        token = self._begin(before)
+        await asyncio.sleep(pace.work_s)
+        return token
+
+    def work_in_thread(self, before: str, pace: Pace) -> str:
+        """The same as a plain function."""
+        token = self._begin(before)
+        time.sleep(pace.work_s)
+        return token
+
+    def _begin(self, before: str) -> str:
+        info, token = step_info(), uuid.uuid4().hex
+        self._ledger.append(
+            Execution(
+                run_id=info.run_id,
+                step_id=info.step_id,
+                attempt=info.attempt,
+                pid=os.getpid(),
+                token=token,
+                before=before,
+                at=time.monotonic(),
+            )
+        )
+        return token
+
+
+Chain = Workflow[[Pace], list[str]]
+
+
+def register_chain(kagzi: Kagzi, ledger: Ledger) -> Chain:
+    """Register `chain`: five steps in a row, the fourth in a thread, with a durable sleep before the third."""
+    steps = Steps(ledger)
+
+    @kagzi.workflow("chain")
+    async def chain(ctx: WorkflowContext, pace: Pace) -> list[str]:
+        tokens: list[str] = []
+        before = ""
+        for place in range(1, STEPS + 1):
+            if place == 3:
+                await ctx.sleep("nap", pace.nap_s)
+            function = steps.work_in_thread if place == 4 else steps.work
+            before = await ctx.step(f"step-{place}", function, before, pace)
+            tokens.append(before)
+        return tokens
+
+    return chain
+
+
+def step_id(place: int) -> str:
+    """The identity of the chain's step at a place from 1."""
+    return f"0/step-{place}#1"
