@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.floors import SLOW, Floors, Lane
 from kagzi.store.postgres.rows import RECORD_COLUMNS, step_record
+from kagzi.store.sql.histories import sort_histories
 
 # A lane is a queue, a workflow's version and a priority, and in the claim index its runs stand in order of due time.
 _LANES = """
@@ -184,14 +184,9 @@ class Claimer:
         return rows
 
     async def _with_histories(self, rows: list[Row]) -> tuple[Claim, ...]:
-        histories: dict[str, list[StepRecord]] = defaultdict(list)
-        tries: dict[str, dict[str, int]] = defaultdict(dict)
-        if before := [row[_RUN] for row in rows if row[_RUN + 7] > _FIRST_FENCE]:
-            for step in await self._connections.fetch(self._histories, array_text(before)):
-                if step[2] is not None:
-                    histories[step[0]].append(step_record(step))
-                elif step[7]:
-                    tries[step[0]][step[1]] = step[7]
+        before = [row[_RUN] for row in rows if row[_RUN + 7] > _FIRST_FENCE]
+        steps = await self._connections.fetch(self._histories, array_text(before)) if before else ()
+        histories, tries = sort_histories(steps, step_record)
         return tuple(_claim(row[_RUN:], tuple(histories.get(row[_RUN], ())), tries.get(row[_RUN])) for row in rows)
 
 

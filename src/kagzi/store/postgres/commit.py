@@ -248,7 +248,7 @@ class _Batch:
         self.record_places: list[int] = []
         self.transitions: list[Transition] = []
         self.transition_places: list[int] = []
-        seen: set[tuple[RunId, str]] = set()
+        seen: set[tuple[int, str]] = set()
         for change in sorted(changes, key=_run_id):
             key = (change.run_id, change.fence)
             place = self.places.get(key)
@@ -257,8 +257,9 @@ class _Batch:
                 self.fences.append(change.fence)
                 place = self.places[key] = len(self.runs)  # counted from 1, as SQL counts
             for record in change.records:
-                if (change.run_id, record.step_id) not in seen:  # one statement can't write one row twice
-                    seen.add((change.run_id, record.step_id))
+                # One statement can't write one row twice; of two fences of a run, it writes for one at the most.
+                if (place, record.step_id) not in seen:
+                    seen.add((place, record.step_id))
                     self.records.append(record)
                     self.record_places.append(place)
             if change.transition is not None:

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import msgspec
 
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.step import StepRecord
+from kagzi.store.sql.histories import sort_histories
 from kagzi.store.sqlite.register import ALIVE
 from kagzi.store.sqlite.rows import RECORD_COLUMNS, Row, step_record
 from kagzi.store.sqlite.session import Session, each
@@ -120,14 +120,9 @@ def _served(request: ClaimRequest) -> tuple[str, str, str]:
 
 
 def _with_histories(session: Session, rows: list[Row]) -> tuple[Claim, ...]:
-    histories: dict[str, list[StepRecord]] = defaultdict(list)
-    tries: dict[str, dict[str, int]] = defaultdict(dict)
-    if before := [row[1] for row in rows if row[8]]:
-        for step in session.rows(_HISTORIES, (_json(before),)):
-            if step[2] is not None:
-                histories[step[0]].append(step_record(step))
-            elif step[7]:
-                tries[step[0]][step[1]] = step[7]
+    before = [row[1] for row in rows if row[8]]
+    steps = session.rows(_HISTORIES, (_json(before),)) if before else ()
+    histories, tries = sort_histories(steps, step_record)
     return tuple(_as_claim(row, session.now, tuple(histories.get(row[1], ())), tries.get(row[1], {})) for row in rows)
 
 

@@ -9,8 +9,6 @@ from kagzi.errors import ConfigError, KagziError, MigrationError, StoreUnavailab
 _UNMIGRATED = ("no such table", "no such column", "has no column named")
 
 _MEANINGS: dict[type[apsw.Error], str] = {
-    apsw.BusyError: "is kept locked by another process",
-    apsw.LockedError: "is kept locked by another connection of this process",
     apsw.FullError: "can't grow: the disk is full. Make room and try again",
     apsw.IOError: "can't be read or written: the disk reports an error",
     apsw.CantOpenError: "can't be opened. Check the rights of the file and its folder, and the limit of open files",
@@ -41,6 +39,11 @@ def _explain(error: apsw.Error, path: str) -> KagziError:
     if isinstance(error, apsw.SQLError) and any(sign in str(error) for sign in _UNMIGRATED):
         return MigrationError(
             f"the schema of the SQLite database {path!r} is not up to date ({reason}). Run `kagzi db migrate`."
+        )
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return StoreUnavailable(
+            f"another process kept the SQLite database {path!r} to itself for longer than we wait. Look for one that "
+            "holds a transaction open (a shell, a backup), or raise KAGZI_STORE_TIMEOUT."
         )
     meaning = _MEANINGS.get(type(error), "refused a statement")
     return StoreUnavailable(f"the SQLite database {path!r} {meaning} ({reason}).")
