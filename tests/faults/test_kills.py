@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from pathlib import Path
 
 import pytest
 

@@ -1,0 +1,90 @@
+"""A worker that stands still for longer than its lease and then goes on, as after a suspended machine."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import apsw
+import pytest
+
+from kagzi import Kagzi
+from tests.faults.database import SQLITE, dump_runs, query
+from tests.faults.fleet import Fleet
+from tests.faults.polling import until
+from tests.faults.verdict import check_chains
+from tests.faults.workflows import STEPS, Chain, Pace, register_chain
+
+LEASE_S = 1.0
+LEASES = 3
+RUNS = 20
+ENVIRONMENT = {"KAGZI_LEASE": str(LEASE_S), "KAGZI_HEARTBEAT_INTERVAL": "0.25"}
+
+
+@pytest.mark.timeout(90)
+async def test_a_worker_that_stood_still_for_three_leases_writes_nothing_and_begins_anew(fleet: Fleet) -> None:
+    """P6, P8, P9: its late writes change nothing, it drops its runs, registers anew and takes runs again."""
+    async with Kagzi(fleet.url) as kagzi:
+        chain = register_chain(kagzi, fleet.ledger)
+        # In the middle of their steps, whose functions will return at once when the process goes on.
+        sleeper = await _start_alone(fleet, chain)
+        handles = await kagzi.start_many(chain, [Pace(work_s=0.4, nap_s=0.05)] * RUNS)
+        await until(lambda: len(fleet.ledger.read()) >= STEPS + RUNS + 5, "the worker is at its second steps")
+
+        await _pause_holding_no_lock(fleet, sleeper)
+        stopped_at = asyncio.get_running_loop().time()
+        fleet.start(1, **ENVIRONMENT)
+        tokens = await asyncio.gather(*[handle.result(timeout=30) for handle in handles])
+        await asyncio.sleep(stopped_at + LEASES * LEASE_S - asyncio.get_running_loop().time())
+        before, begun = dump_runs(fleet.url), len(fleet.ledger.read())
+        fleet.go_on(sleeper)
+        await until(lambda: sleeper in fleet.declared_dead(), "the worker sees that it was declared dead")
+        await until(lambda: _registrations(fleet, sleeper) == 2, "the worker has registered anew")
+
+        assert dump_runs(fleet.url) == before
+        assert len(fleet.ledger.read()) == begun, "it began a step after its lease was over"
+        results = {handle.run_id: mine for handle, mine in zip(handles, tokens, strict=True)}
+        assert check_chains(fleet, results) >= RUNS - 5, "nothing was under way when the worker was stopped"
+        await _check_that_it_takes_runs_again(fleet, chain, sleeper)
+    assert fleet.errors() == []
+    assert fleet.ended_by_themselves == []
+
+
+async def _start_alone(fleet: Fleet, chain: Chain) -> int:
+    """Start a worker and wait until it takes runs."""
+    (pid,) = fleet.start(1, **ENVIRONMENT)
+    await (await chain.start(Pace(work_s=0, nap_s=0))).result(timeout=30)
+    return pid
+
+
+async def _check_that_it_takes_runs_again(fleet: Fleet, chain: Chain, sleeper: int) -> None:
+    for pid in fleet.pids:
+        if pid != sleeper:
+            fleet.kill(pid)
+    begun = len(fleet.ledger.read())
+    await (await chain.start(Pace(work_s=0, nap_s=0))).result(timeout=30)
+    assert {execution.pid for execution in fleet.ledger.read()[begun:]} == {sleeper}
+
+
+async def _pause_holding_no_lock(fleet: Fleet, pid: int) -> None:
+    """Stop a process; on SQLite not in the middle of a commit, for the file's lock would stay locked with it."""
+    fleet.pause(pid)
+    while fleet.url.startswith(SQLITE) and _is_locked(fleet.url):
+        fleet.go_on(pid)
+        await asyncio.sleep(0.001)
+        fleet.pause(pid)
+
+
+def _is_locked(url: str) -> bool:
+    connection = apsw.Connection(url.removeprefix(SQLITE))
+    try:
+        with suppress(apsw.BusyError):
+            connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+            return False
+        return True
+    finally:
+        connection.close()
+
+
+def _registrations(fleet: Fleet, pid: int) -> int:
+    return [row[0] for row in query(fleet.url, "SELECT pid FROM workers")].count(pid)
