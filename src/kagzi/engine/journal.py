@@ -47,12 +47,16 @@ class ChangeListener(Protocol):
     def refused(self, change: Change, error: Exception) -> None:
         """The store can't take this change at all, whatever is tried: a defect or a value it can't hold."""
 
+    def drop(self) -> None:
+        """Give up, writing nothing more: hearing of a commit raised."""
+
 
 class Lane(Generic[Item, Answer]):
     """A queue whose waiting items leave together as soon as the commit before them is done.
 
     `write` commits a batch and gives an answer for each item, and may be called again with the same items after
-    StoreUnavailable. `deliver` gets each item's answer, or the error that the store refused that item with.
+    StoreUnavailable. `deliver` gets each item's answer, or the error that the store refused that item with. Whoever
+    can wait asks for `room` first, so that at about `capacity` items the lane holds its users back.
     """
 
     def __init__(
@@ -60,8 +64,11 @@ class Lane(Generic[Item, Answer]):
         name: str,
         write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         deliver: Callable[[Item, Answer | Exception], None],
+        *,
+        capacity: int,
     ) -> None:
         self._name = name
+        self._capacity = capacity
         self._write = write
         self._deliver = deliver
         self._waiting: deque[Item] = deque()
@@ -92,12 +99,22 @@ class Lane(Generic[Item, Answer]):
             return False
         return True
 
-    async def room(self, capacity: int) -> None:
-        """Wait until fewer than `capacity` items are in the lane."""
-        while len(self) >= capacity:
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` would wait."""
+        return len(self) >= self._capacity
+
+    async def room(self) -> None:
+        """Wait until there is room for an item."""
+        while self.is_full:
             turn = asyncio.get_running_loop().create_future()
             self._room.append(turn)
-            await turn
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done():
+                    self._make_room(1)  # the place that was given to us goes on to the next
+                raise
 
     async def close(self, *, deadline_s: float) -> None:
         """Commit what waits, for at most `deadline_s` seconds, and end."""
@@ -129,11 +146,7 @@ class Lane(Generic[Item, Answer]):
             self._in_flight = ()
             # A plain callback: a workflow's loop must not be drained inside a task of this one (engine/loop.py).
             loop.call_soon(self._deliver_all, batch, answers)
-            while self._room and len(self._waiting) < BATCH_LIMIT:
-                turn = self._room.popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    break
+            self._make_room(len(batch))
 
     def _next_batch(self) -> Sequence[Item]:
         waiting = self._waiting
@@ -146,14 +159,15 @@ class Lane(Generic[Item, Answer]):
 
     def _deliver_all(self, batch: Sequence[Item], answers: Sequence[Answer | Exception]) -> None:
         for item, answer in zip(batch, answers, strict=True):
-            try:
-                self._deliver(item, answer)
-            except Exception:
-                logger.exception("An answer of the journal could not be delivered.")
-        while self._room and len(self) < BATCH_LIMIT:
+            self._deliver(item, answer)
+
+    def _make_room(self, places: int) -> None:
+        """Wake as many of those who wait for room as there are places, in the order in which they came."""
+        while self._room and places > 0:
             turn = self._room.popleft()
             if not turn.done():
                 turn.set_result(None)
+                places -= 1
 
     async def _write_surely(self, batch: Sequence[Item]) -> Sequence[Answer | Exception]:
         """Write a batch, waiting out every loss of the database (P4): the same items go again until answered."""
@@ -199,10 +213,9 @@ class Journal:
 
     def __init__(self, store: Store, *, capacity: int, timeout: timedelta) -> None:
         self._store = store
-        self._capacity = capacity
         self._timeout_s = timeout.total_seconds()
-        self._changes = Lane("changes", self._commit, self._committed)
-        self._starts = Lane("starts", self._start, self._started)
+        self._changes = Lane("changes", self._commit, self._committed, capacity=capacity)
+        self._starts = Lane("starts", self._start, self._started, capacity=capacity)
 
     def submit(self, change: Change, listener: ChangeListener) -> None:
         """Have `change` committed; `listener` hears of it. Never blocks: call `room` before where it can be awaited."""
@@ -210,8 +223,8 @@ class Journal:
 
     async def room(self) -> None:
         """Wait while the journal is full."""
-        if len(self._changes) >= self._capacity:
-            await self._changes.room(self._capacity)
+        if self._changes.is_full:
+            await self._changes.room()
 
     async def start(self, runs: Sequence[NewRun]) -> list[Started]:
         """Store new runs and answer when they are durable, in order.
@@ -219,8 +232,8 @@ class Journal:
         Raises StoreUnavailable where the database could not be reached in time and nothing was written,
         OutcomeUnknown where a write was under way when the time was over.
         """
-        if len(self._starts) >= self._capacity:
-            await self._starts.room(self._capacity)
+        if self._starts.is_full:
+            await self._starts.room()
         loop = asyncio.get_running_loop()
         requests = [_StartRequest(run, loop.create_future()) for run in runs]
         for request in requests:
@@ -268,10 +281,16 @@ class Journal:
         return [(outcome, earlier.get(place, now)) for place, outcome in enumerate(committed.outcomes)]
 
     def _committed(self, submission: _Submission, answer: tuple[Applied, datetime] | Exception) -> None:
-        if isinstance(answer, Exception):
-            submission.listener.refused(submission.change, answer)
-        else:
-            submission.listener.committed(submission.change, answer[0], answer[1])
+        listener = submission.listener
+        try:
+            if isinstance(answer, Exception):
+                listener.refused(submission.change, answer)
+            else:
+                listener.committed(submission.change, answer[0], answer[1])
+        except Exception:
+            # A defect of ours must not stop the runs behind this one; the worker gives this one back as a stray.
+            logger.exception("A run could not go on after a commit.", extra={"run_id": submission.change.run_id})
+            listener.drop()
 
     async def _start(self, batch: Sequence[_StartRequest]) -> Sequence[Started]:
         return await self._store.start([request.run for request in batch])
