@@ -1,0 +1,1 @@
+"""What Kagzi costs, measured beside what the machine could do at best: `python -m benchmarks`."""

@@ -1,0 +1,58 @@
+"""The workflows that are measured. Their steps do nothing, so that all time spent is Kagzi's and the database's."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kagzi import Kagzi, Workflow, WorkflowContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """An application and its workflows. Each returns the sum of what its steps were given."""
+
+    kagzi: Kagzi
+    sequence: Workflow[[int], int]
+    fan_out: Workflow[[int], int]
+    sleeper: Workflow[[float], int]
+
+
+async def same(number: int) -> int:
+    return number
+
+
+async def sequence(ctx: WorkflowContext, steps: int) -> int:
+    """Steps one after the other."""
+    total = 0
+    for number in range(steps):
+        total += await ctx.step("same", same, number)
+    return total
+
+
+async def fan_out(ctx: WorkflowContext, steps: int) -> int:
+    """Steps all at once."""
+    return sum(await asyncio.gather(*[ctx.step("same", same, number) for number in range(steps)]))
+
+
+async def sleeper(ctx: WorkflowContext, until: float) -> int:
+    """A sleep until a moment in seconds since the epoch, then one step."""
+    await ctx.sleep_until("rest", datetime.fromtimestamp(until, UTC))
+    return await ctx.step("same", same, 1)
+
+
+def application(url: str | None = None) -> Application:
+    """Make the application on a database (else that of the environment); not connected yet."""
+    kagzi = Kagzi(url)
+    return Application(
+        kagzi=kagzi,
+        sequence=kagzi.register_workflow("sequence", sequence),
+        fan_out=kagzi.register_workflow("fan-out", fan_out),
+        sleeper=kagzi.register_workflow("sleeper", sleeper),
+    )
+
+
+def expected_sum(steps: int) -> int:
+    """What `sequence` and `fan_out` return."""
+    return steps * (steps - 1) // 2
