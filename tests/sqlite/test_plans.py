@@ -1,0 +1,193 @@
+"""Hot statements use their indexes, whatever the planner's statistics say (P27)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from kagzi.store.sqlite import claim, commit, migrate, reading, recovery, register, start
+from kagzi.store.sqlite.connection import Patience, connect
+from kagzi.store.sqlite.session import Session
+
+NOW = 1_000_000
+LANE = "workflow_runs_claim (namespace=? AND queue=? AND workflow=? AND version=? AND priority=?"
+BY_RUN_ID = "sqlite_autoindex_workflow_runs_1 (run_id=?)"
+HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "alive": (register.ALIVE, ("w", NOW)),
+    "first due": (claim._FIRST_DUE, ("default", '["default"]', '[["order",1]]')),
+    "due": (claim._DUE, ("default", '["default"]', '[["order",1]]', NOW, 100)),
+    "take": (claim._TAKE, ("[1]", "w", NOW)),
+    "histories": (claim._HISTORIES, ('["a"]',)),
+    "owned": (commit._OWNED, ('{"a":1}',)),
+    "owned one": (commit._OWNED_ONE, ("a", 1)),
+    "transition": (commit._TRANSITION, ("a", "PENDING", None, None, None, NOW, 0, None, None)),
+    "any due": (commit._ANY_DUE, ('["a"]', NOW)),
+    "run there": (commit._RUN_THERE, ("a",)),
+    "record there": (commit._RECORD_THERE, ("a", "b")),
+    "there by run_id": (start._THERE_BY_RUN_ID, ("a",)),
+    "there by id": (start._THERE_BY_ID, ("default", "a")),
+    "renew": (register._RENEW, ("w", "RUNNING", None, NOW, NOW, None)),
+    "show open": (register._SHOW_OPEN, ("a", 1, "s", 1, NOW)),
+    "owned by": (register._OWNED, ("w",)),
+    "any expired": (recovery._ANY_EXPIRED, ("default", NOW)),
+    "declare dead": (recovery._DECLARE_DEAD, ("default", NOW)),
+    "left behind": (recovery._LEFT_BEHIND, ("default", 100)),
+    "get": (reading._GET, ("a",)),
+    "steps": (reading._STEPS, ("a",)),
+    "outcomes": (reading._OUTCOMES, ('["a"]',)),
+    "existing": (reading._EXISTING, ('["a"]',)),
+}
+LOOKS_UP = {
+    "alive": "PRIMARY KEY (key=?)",
+    "first due": f"{LANE} AND available_at>?)",
+    "due": f"{LANE} AND available_at>? AND available_at<?)",
+    "take": "INTEGER PRIMARY KEY (rowid=?)",
+    "histories": "PRIMARY KEY (run_id=?)",
+    "owned": BY_RUN_ID,
+    "owned one": BY_RUN_ID,
+    "transition": BY_RUN_ID,
+    "any due": BY_RUN_ID,
+    "run there": BY_RUN_ID,
+    "record there": "PRIMARY KEY (run_id=? AND step_id=?)",
+    "there by run_id": BY_RUN_ID,
+    "there by id": "workflow_runs_id (namespace=? AND id=?)",
+    "renew": "PRIMARY KEY (key=?)",
+    "show open": BY_RUN_ID,
+    "owned by": "workflow_runs_owner (worker_key=?)",
+    "any expired": "workers_living (namespace=? AND lease_until<?)",
+    "declare dead": "workers_living (namespace=? AND lease_until<?)",
+    "left behind": "workflow_runs_owner (worker_key=?)",
+    "get": BY_RUN_ID,
+    "steps": "PRIMARY KEY (run_id=?)",
+    "outcomes": BY_RUN_ID,
+    "existing": BY_RUN_ID,
+}
+TABLES = ("workflow_runs", "step_runs", "workers")
+STATISTICS = {
+    "none": "",
+    "empty": "ANALYZE",
+    # As if every table were tiny, or every index useless.
+    "misleading": """
+        ANALYZE;
+        INSERT INTO sqlite_stat1 VALUES
+            ('workflow_runs', 'workflow_runs_claim', '1000000 500000 500000 500000 500000 500000 500000'),
+            ('workflow_runs', 'workflow_runs_owner', '2 1'),
+            ('workflow_runs', 'workflow_runs_id', '1 1 1'),
+            ('workflow_runs', 'sqlite_autoindex_workflow_runs_1', '1000000 1'),
+            ('step_runs', 'sqlite_autoindex_step_runs_1', '1000000 1000000 1000000'),
+            ('workers', 'workers_living', '1000000 1000000 1');
+        ANALYZE sqlite_master;
+    """,
+}
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[apsw.Connection]:
+    connection = connect(str(tmp_path / "kagzi.db"), Patience(1))
+    connection.execute("BEGIN IMMEDIATE")
+    migrate._migrate(Session(connection, 0), migrate.known_migrations())
+    connection.execute("COMMIT")
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_statement_reads_no_whole_table(connection: apsw.Connection, name: str, statistics: str) -> None:
+    sql, arguments = HOT[name]
+    connection.execute(STATISTICS[statistics])
+
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments)]
+
+    aliases = {*TABLES, "r", "s", "w"}
+    served = {"SCAN s", "SCAN w"} if name in {"first due", "due"} else set()  # there they are the request's own lanes
+    scans = [
+        line
+        for line in plan
+        if line.startswith("SCAN ") and line.split()[1] in aliases and " ".join(line.split()[:2]) not in served
+    ]
+    assert scans == [], "\n".join(plan)
+    assert any(LOOKS_UP[name] in line for line in plan), "\n".join(plan)
+
+
+def steps_of(connection: apsw.Connection, sql: str, arguments: tuple[Any, ...]) -> int:
+    """How many instructions of SQLite's machine a statement takes."""
+    count = 0
+
+    def tick() -> bool:
+        nonlocal count
+        count += 1
+        return False
+
+    connection.set_progress_handler(tick, 1)
+    connection.execute(sql, arguments).fetchall()
+    connection.set_progress_handler(None)
+    return count
+
+
+@pytest.mark.parametrize("name", ["first due", "due", "left behind", "owned one", "any expired"])
+def test_the_cost_does_not_grow_with_finished_sleeping_or_unservable_runs(
+    connection: apsw.Connection, name: str
+) -> None:
+    sql, arguments = HOT[name]
+    fill(connection, 100)
+    few = steps_of(connection, sql, arguments)
+
+    fill(connection, 20_000)
+
+    assert steps_of(connection, sql, arguments) <= few * 1.05
+
+
+def test_the_cost_of_a_claim_does_not_grow_with_the_runs_that_are_due(connection: apsw.Connection) -> None:
+    sql, arguments = HOT["due"]
+    insert(connection, 200, status="PENDING", available_at=NOW - 5)
+    few = steps_of(connection, sql, arguments)
+
+    insert(connection, 20_000, status="PENDING", available_at=NOW - 5)
+
+    assert steps_of(connection, sql, arguments) <= few * 1.05
+
+
+def fill(connection: apsw.Connection, count: int) -> None:
+    insert(connection, count, status="COMPLETED", finished_at=1)
+    insert(connection, count, status="FAILED", finished_at=1)
+    insert(connection, count, status="SLEEPING", available_at=NOW * 1000)
+    insert(connection, count, status="SLEEPING")
+    insert(connection, count, status="PENDING", available_at=1, version=2)
+    insert(connection, count, status="PENDING", available_at=1, queue="other")
+    connection.execute(
+        """
+        INSERT OR IGNORE INTO workers (
+            key, worker_id, namespace, host, pid, queues, workflows, slots, state, registered_at, beat_at, lease_until
+        )
+        VALUES ('w', 'w', 'default', 'h', 1, '[]', '[]', 1, 'RUNNING', 0, 0, 9000000000000000)
+        """
+    )
+
+
+_serial = iter(range(10**9))
+
+
+def insert(connection: apsw.Connection, count: int, **columns: Any) -> None:
+    """Insert runs of the builders' kind."""
+    row = {
+        "namespace": "default",
+        "workflow": "order",
+        "version": 1,
+        "queue": "default",
+        "priority": 0,
+        "created_at": 0,
+        "input": json.dumps({}),
+    } | columns
+    names, values = ", ".join(["run_id", *row]), tuple(row.values())
+    marks = ", ".join("?" * (len(values) + 1))
+    connection.execute("BEGIN")
+    connection.executemany(
+        f"INSERT INTO workflow_runs ({names}) VALUES ({marks})", [(f"r{next(_serial)}", *values) for _ in range(count)]
+    )
+    connection.execute("COMMIT")
