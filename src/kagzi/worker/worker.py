@@ -1,21 +1,17 @@
 """`Worker`: slots for runs, kept full, kept alive, and emptied with grace.
 
-Four loops share the slots: claiming (claiming.py), the heartbeat, recovery of dead workers' runs, and the watch over
-the event loop's lag (lag.py).
+Loops beside it: claiming (claiming.py), the heartbeat (heartbeat.py), recovery of dead workers' runs (recovering.py),
+and the watch over the event loop's lag (lag.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Protocol, Self
-
-import msgspec
 
 from kagzi.authoring.definitions import Definitions
 from kagzi.engine.endings import Ending
@@ -27,16 +23,16 @@ from kagzi.errors import StoreUnavailable
 from kagzi.model.change import Change, Transition
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId, WorkerKey
-from kagzi.model.step import OpenStep
-from kagzi.model.worker import RecoveryPolicy, WorkerState
+from kagzi.model.worker import WorkerState
 from kagzi.payloads import Payloads
-from kagzi.rules.failures import encode_error, poison_error
 from kagzi.settings import Settings
 from kagzi.store.protocol import Hint, Store
 from kagzi.worker.claiming import Claiming
 from kagzi.worker.config import WorkerConfig
+from kagzi.worker.heartbeat import Heartbeat
 from kagzi.worker.lag import LagWatch
 from kagzi.worker.lease import Lease
+from kagzi.worker.recovering import Recovering
 from kagzi.worker.signals import stop_on_signals
 
 logger = logging.getLogger("kagzi.worker")
@@ -73,7 +69,6 @@ class _Stop(Enum):
     AT_ONCE = auto()
 
 
-_RECOVERY_INTERVAL_S = 0.9
 _LAST_WORDS_S = 5.0
 
 
@@ -93,6 +88,7 @@ class Worker:
         self._lease = Lease(app.store, config, observe=app.clock.observe)
         self._claiming = Claiming(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
+        self._heartbeat = Heartbeat(self, self._lease, self._lag)
         self._executions: dict[RunId, Execution] = {}
         self._expected: set[RunId] = set()
         self._slot_changed = asyncio.Event()
@@ -172,8 +168,8 @@ class Worker:
             asyncio.get_running_loop().create_task(work(), name=f"kagzi-{name}-{self.worker_id}")
             for name, work in (
                 ("claims", self._claiming.run),
-                ("heartbeat", self._beat_on),
-                ("recovery", self._recover_on),
+                ("heartbeat", self._heartbeat.run),
+                ("recovery", Recovering(self, self._app.settings.poison_after).run),
             )
         ]
         try:
@@ -269,31 +265,21 @@ class Worker:
         """Look for due runs now."""
         self._claiming.wake()
 
+    def reconcile(self) -> None:
+        """Before the next claim, give back runs that the store holds for us and that are not in memory."""
+        self._claiming.reconcile()
+
+    @property
+    def run_count(self) -> int:
+        """How many runs are in memory."""
+        return len(self._executions)
+
     def _workflows(self) -> tuple[tuple[str, int], ...]:
         return tuple((definition.name, definition.version) for definition in self._app.definitions)
 
     # -- staying alive -----------------------------------------------------------------------------------------
 
-    async def _beat_on(self) -> None:
-        interval_s = self.config.heartbeat_interval.total_seconds()
-        pause_s = interval_s
-        while True:
-            await asyncio.sleep(pause_s)
-            # Missed, it is tried again soon: the lease runs on.
-            pause_s = interval_s if await self._beat() else min(interval_s / 4, 1.0)
-
-    async def _beat(self) -> bool:
-        """Renew the lease; False where the store did not answer."""
-        try:
-            if not await self._lease.renew(state=self.state, load=self._load(), open_steps=self._open_steps()):
-                await self._come_back()
-        except StoreUnavailable as error:
-            logger.warning("The heartbeat did not reach the database.", extra={"reason": str(error)})
-            return False
-        self._claiming.reconcile()
-        return True
-
-    async def _come_back(self) -> None:
+    async def come_back(self) -> None:
         """Declared dead: what is in memory belongs to others by now. Drop it and register anew."""
         logger.warning(
             "This worker was declared dead; it drops its runs and registers anew.",
@@ -311,49 +297,6 @@ class Worker:
     def _in_callback(self, function: Callable[[], None]) -> None:
         # A workflow's loop must not be drained inside a task of this one (engine/loop.py).
         asyncio.get_running_loop().call_soon(function)
-
-    def _open_steps(self) -> tuple[OpenStep, ...]:
-        long_ago = self.clock.now() - self.config.heartbeat_interval
-        steps = []
-        for running in self.runner.running:
-            owner = running.owner
-            if running.started_at < long_ago and isinstance(owner, Execution):
-                steps.append(
-                    OpenStep(
-                        run_id=owner.run_id,
-                        fence=owner.fence,
-                        step_id=running.call.step_id,
-                        started_at=running.started_at,
-                        attempts=running.attempt,
-                    )
-                )
-        return tuple(steps)
-
-    def _load(self) -> str:
-        load = {
-            "runs": len(self._executions),
-            "steps": len(self.runner.running),
-            "loop_lag_ms": round(self._lag.latest_ms, 1),
-        }
-        return msgspec.json.encode(load).decode()
-
-    async def _recover_on(self) -> None:
-        policy = RecoveryPolicy(
-            poison_after=self._app.settings.poison_after,
-            poison_error=encode_error(poison_error(crashes=self._app.settings.poison_after)),
-        )
-        interval_s = min(_RECOVERY_INTERVAL_S, max(self.config.lease.total_seconds() / 4, 0.02))
-        while True:
-            # Jittered, so that a fleet of workers does not look all at once.
-            await asyncio.sleep(interval_s * random.uniform(0.6, 1.0))
-            with contextlib.suppress(StoreUnavailable):
-                recovery = await self.store.recover(self.config.namespace, policy)
-                if recovery.released or recovery.poisoned:
-                    logger.warning(
-                        "Runs of dead workers were recovered.",
-                        extra={"released": len(recovery.released), "poisoned": list(recovery.poisoned)},
-                    )
-                    self._claiming.wake()
 
     # -- stopping ----------------------------------------------------------------------------------------------
 
