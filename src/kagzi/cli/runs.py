@@ -1,0 +1,153 @@
+"""`kagzi runs`: looking at runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kagzi.cli.errors import Refused
+from kagzi.cli.options import common_options, current_settings, wants_json
+from kagzi.cli.output import (
+    echo_json,
+    echo_table,
+    moment,
+    printable,
+    run_as_json,
+    status_text,
+    step_as_json,
+    value_text,
+)
+
+if TYPE_CHECKING:
+    from kagzi.app.kagzi import Kagzi
+    from kagzi.model.error import StepError
+    from kagzi.model.run import Run
+    from kagzi.model.step import Step
+
+
+@click.group()
+@common_options
+def runs() -> None:
+    """Look at runs."""
+
+
+@runs.command("list")
+@click.option("--status", metavar="STATUS", help="PENDING, RUNNING, SLEEPING, COMPLETED, FAILED or CANCELLED.")
+@click.option("--workflow", metavar="NAME", help="Runs of this workflow.")
+@click.option("--queue", metavar="NAME", help="Runs in this queue.")
+@click.option("--tag", "tags", multiple=True, metavar="TEXT", help="Runs with this tag; can be repeated.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--cursor", metavar="RUN_ID", help="The last run of the page before.")
+@common_options
+def list_runs(**wanted: Any) -> None:
+    """List runs, newest first."""
+    try:
+        found = asyncio.run(_find(wanted))
+    except (ValueError, TypeError) as error:
+        raise Refused(str(error)) from error
+    cursor = found[-1].run_id if len(found) == wanted["limit"] else None
+    if wants_json():
+        echo_json({"runs": [run_as_json(run, payloads=False) for run in found], "cursor": cursor})
+        return
+    if not found:
+        click.echo("No runs.", err=True)
+        return
+    echo_table(["RUN", "WORKFLOW", "STATUS", "QUEUE", "CREATED", "ID", "TAGS"], [_row(run) for run in found])
+    if cursor is not None:
+        click.echo(f"There may be more: --cursor {cursor}", err=True)
+
+
+@runs.command()
+@click.argument("which", metavar="RUN")
+@common_options
+def show(which: str) -> None:
+    """Show one run, by its run_id or the id that it was started with: its steps, what it waits for, its error."""
+    run, steps = asyncio.run(_look(which))
+    if wants_json():
+        echo_json(run_as_json(run) | {"steps": [step_as_json(step) for step in steps]})
+        return
+    _show_run(run)
+    _show_steps(steps)
+    if run.error is not None:
+        _show_error(run.error)
+
+
+# -- asking --------------------------------------------------------------------------------------------------------
+
+
+def _application() -> Kagzi:
+    from kagzi.app.kagzi import Kagzi
+
+    # Whoever only looks must not change the schema under everybody else.
+    return Kagzi(settings=current_settings(auto_migrate=False))
+
+
+async def _find(wanted: dict[str, Any]) -> list[Run]:
+    async with _application() as kagzi:
+        return await kagzi.find_runs(**wanted)
+
+
+async def _look(which: str) -> tuple[Run, list[Step]]:
+    async with _application() as kagzi:
+        handle = kagzi.handle(await _run_id(kagzi, which))
+        return await handle.describe(), await handle.history()
+
+
+async def _run_id(kagzi: Kagzi, which: str) -> str:
+    """The run_id of a run that is known by its own id, or as it is."""
+    found = await kagzi.find_runs(id=which, limit=1)
+    return found[0].run_id if found else which
+
+
+# -- for people ----------------------------------------------------------------------------------------------------
+
+
+def _row(run: Run) -> list[str]:
+    own_id = "" if run.id == run.run_id else run.id
+    name = f"{run.workflow} v{run.version}"
+    return [run.run_id, name, run.status, run.queue, moment(run.created_at), own_id, ", ".join(run.tags)]
+
+
+def _show_run(run: Run) -> None:
+    facts = {
+        "run": run.run_id,
+        "id": "" if run.id == run.run_id else run.id,
+        "workflow": f"{run.workflow}, version {run.version}",
+        "queue": run.queue,
+        "priority": str(run.priority) if run.priority else "",
+        "tags": ", ".join(run.tags),
+        "attributes": value_text(run.attributes) if run.attributes else "",
+        "created": moment(run.created_at),
+        "started": moment(run.started_at),
+        "finished": moment(run.finished_at),
+        "wakes": moment(run.wake_at),
+        "waits for": ", ".join(run.waiting_for),
+        "worker": run.worker_id or "",
+        "crashes": str(run.crashes) if run.crashes else "",
+        "input": value_text(run.input),
+        "output": value_text(run.output) if run.status == "COMPLETED" else "",
+        "unreadable": run.unreadable or "",
+    }
+    click.echo(f"{'status':<11}{status_text(run.status)}")
+    for name, value in facts.items():
+        if value:
+            click.echo(f"{name:<11}{printable(value)}")
+
+
+def _show_steps(steps: list[Step]) -> None:
+    from kagzi.cli.watching import step_line
+
+    click.echo()
+    for step in steps:
+        click.echo(f"  {step_line(step)}")
+    if not steps:
+        click.echo("  no operation has finished yet")
+
+
+def _show_error(error: StepError) -> None:
+    click.echo()
+    click.echo(f"{printable(error.type)}: {printable(error.message)}  ({error.kind})")
+    for line in error.traceback.splitlines():
+        click.echo(f"  {printable(line)}")
