@@ -28,8 +28,8 @@ def check_chains(fleet: Fleet, results: Mapping[str, list[str]]) -> int:
     """
     counts = status_counts(fleet.url)
     assert set(counts) == {"COMPLETED"}, counts
-    stored = stored_results(fleet.url)
-    begun = _by_run_and_step(fleet.ledger.read())
+    stored = {step: output for step, output in stored_results(fleet.url).items() if step[0] in results}
+    begun = _by_run_and_step(execution for execution in fleet.ledger.read() if execution.run_id in results)
     assert set(begun) == set(stored), "a step has a result and was never begun, or was begun and has none"
     for run_id, tokens in results.items():
         _check_one(run_id, tokens, stored, begun)
@@ -37,7 +37,7 @@ def check_chains(fleet: Fleet, results: Mapping[str, list[str]]) -> int:
     return sum(len(executions) - 1 for executions in begun.values())
 
 
-def _by_run_and_step(ledger: list[Execution]) -> dict[tuple[str, str], list[Begun]]:
+def _by_run_and_step(ledger: Iterable[Execution]) -> dict[tuple[str, str], list[Begun]]:
     begun: dict[tuple[str, str], list[Begun]] = defaultdict(list)
     for place, execution in enumerate(ledger):
         begun[execution.run_id, execution.step_id].append(Begun(place, execution))

@@ -13,13 +13,14 @@ import uvloop
 from kagzi import Kagzi
 from tests.faults.clock import shift_wall_clock
 from tests.faults.ledger import Ledger
-from tests.faults.workflows import register_chain
+from tests.faults.workflows import register_chain, register_hedge
 
 
 async def main(url: str, ledger: Path) -> None:
     """Execute runs until killed."""
     kagzi = Kagzi(url)
     register_chain(kagzi, Ledger(ledger))
+    register_hedge(kagzi, Ledger(ledger))
     await kagzi.create_worker(worker_id=f"worker-{os.getpid()}").start()
 
 

@@ -12,6 +12,7 @@ from kagzi import Kagzi, Workflow, WorkflowContext, step_info
 from tests.faults.ledger import Execution, Ledger
 
 STEPS = 5
+TOO_LATE = "too late"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,21 @@ def register_chain(kagzi: Kagzi, ledger: Ledger) -> Chain:
         return tokens
 
     return chain
+
+
+def register_hedge(kagzi: Kagzi, ledger: Ledger) -> Workflow[[Pace], str]:
+    """Register `hedge`: one step, given up after `nap_s`."""
+    steps = Steps(ledger)
+
+    @kagzi.workflow("hedge")
+    async def hedge(ctx: WorkflowContext, pace: Pace) -> str:
+        try:
+            async with asyncio.timeout(pace.nap_s):
+                return await ctx.step("slow", steps.work, "", pace)
+        except TimeoutError:
+            return TOO_LATE
+
+    return hedge
 
 
 def step_id(place: int) -> str:
