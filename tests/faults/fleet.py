@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.faults.ledger import Ledger
+from tests.faults.polling import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +57,10 @@ class Fleet:
         self._living[process.pid] = process
         self._logs[process.pid] = log
         return process.pid
+
+    async def ready(self) -> None:
+        """Return once all of them take runs."""
+        await until(lambda: all("A worker takes runs." in self.log(pid) for pid in self._living), "workers are up")
 
     @property
     def pids(self) -> list[int]:
