@@ -33,16 +33,18 @@ def _own(error: BaseException, kind: ErrorKind, *, now: datetime, depth: int = 0
         retryable=kind.retryable,
         traceback=_storable("".join(traceback.format_exception(error, chain=False)), limit=_TRACEBACK_LIMIT),
         occurred_at=now,
-        causes=tuple(_own(cause, _kind(cause), now=now, depth=depth + 1) for cause in _causes(error, depth=depth)),
+        causes=(error.error,) if isinstance(error, StepFailed) else _causes(error, now=now, depth=depth),
     )
 
 
-def _causes(error: BaseException, *, depth: int) -> tuple[BaseException, ...]:
+def _causes(error: BaseException, *, now: datetime, depth: int) -> tuple[StepError, ...]:
     if depth >= _CAUSES_LIMIT:
         return ()
     if isinstance(error, BaseExceptionGroup):
-        return tuple(error.exceptions[:_CAUSES_LIMIT])
-    return (error.__cause__,) if error.__cause__ is not None else ()
+        causes = error.exceptions[:_CAUSES_LIMIT]
+    else:
+        causes = (error.__cause__,) if error.__cause__ is not None else ()
+    return tuple(_own(cause, _kind(cause), now=now, depth=depth + 1) for cause in causes)
 
 
 def _kind(error: BaseException) -> ErrorKind:

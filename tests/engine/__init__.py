@@ -1,0 +1,1 @@
+"""The deterministic engine: its loop, its executions, and what replays of them promise."""

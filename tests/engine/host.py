@@ -1,0 +1,297 @@
+"""A world for executions that holds still: steps end, writes commit and time passes only when a test says so.
+
+The journal here is a list in memory, the runner a table of steps that have begun, the clock a number. An execution
+can't tell them from the real ones; and because nothing happens by itself, every interleaving and every crash can be
+had at will, and had again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import msgspec
+
+from kagzi.authoring.definitions import Definition
+from kagzi.engine.endings import Ending
+from kagzi.engine.execution import Execution
+from kagzi.engine.journal import ChangeListener, Journal
+from kagzi.engine.runner import RunningStep, StepRunner
+from kagzi.engine.time import Alarm
+from kagzi.model.change import Applied, Change, Transition
+from kagzi.model.claim import Claim
+from kagzi.model.error import StepError
+from kagzi.model.run import RunId, RunStatus
+from kagzi.model.step import StepRecord
+from kagzi.payloads import Payloads
+from kagzi.rules.failures import decode_error
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+RUN_ID = RunId("01997e00-0000-7000-8000-00000000c0de")
+PAYLOADS = Payloads()
+
+
+class HostAlarm:
+    """A callback that the clock was asked for."""
+
+    def __init__(self, clock: HostClock, when: datetime, callback: Callable[[], None]) -> None:
+        self.clock = clock
+        self.when = when
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Call nobody."""
+        if self in self.clock.alarms:
+            self.clock.alarms.remove(self)
+
+
+class HostClock:
+    """The store's time, and the engine's idea of it, which lags `lag` behind."""
+
+    def __init__(self) -> None:
+        self.store_now = BEGINNING
+        self.lag = timedelta(0)
+        self.alarms: list[HostAlarm] = []
+
+    def observe(self, now: datetime) -> None:
+        """Known already."""
+
+    def now(self) -> datetime:
+        """What the engine takes for the time."""
+        return self.store_now - self.lag
+
+    def call_at(self, when: datetime, callback: Callable[[], None]) -> Alarm:
+        """Keep the callback for `ring`."""
+        alarm = HostAlarm(self, when, callback)
+        self.alarms.append(alarm)
+        return alarm
+
+    def ring(self) -> None:
+        """Let time pass until the earliest alarm, and ring it."""
+        alarm = min(self.alarms, key=lambda each: each.when)
+        self.reach(alarm.when)
+        self._ring(alarm)
+
+    def ring_early(self) -> None:
+        """Ring the earliest alarm although its time has not come."""
+        self._ring(min(self.alarms, key=lambda each: each.when))
+
+    def reach(self, when: datetime) -> None:
+        """Let time pass until the engine knows that it is `when`."""
+        self.store_now = max(self.store_now, when + self.lag)
+
+    def _ring(self, alarm: HostAlarm) -> None:
+        self.alarms.remove(alarm)
+        alarm.callback()
+
+
+class HostRunner:
+    """Steps that have begun and end when they are told to."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._begun: dict[str, RunningStep] = {}
+        self.executed: list[str] = []
+
+    @property
+    def running(self) -> list[RunningStep]:
+        """What has begun, is not over and is still waited for, in the order in which it began."""
+        return [step for step in self._begun.values() if not step.stopped]
+
+    def start(self, step: RunningStep) -> None:
+        """Begin a step."""
+        step_id = step.call.step_id
+        assert step_id not in self._memory.finished, f"{step_id} is executed again although its result is stored"
+        assert step_id not in self._begun, f"{step_id} is executed twice at a time"
+        self._begun[step_id] = step
+        self.executed.append(step_id)
+
+    def end(self, step: RunningStep) -> None:
+        """Call the step's function, which must be a plain one, and report what it did."""
+        del self._begun[step.call.step_id]
+        try:
+            value = step.call.fn(*step.call.args, **step.call.kwargs)
+        except Exception as error:
+            step.owner.failed(step, error)
+        else:
+            step.owner.settled(step, value)
+
+    def forget(self) -> None:
+        """The process is gone, and with it what ran in it."""
+        self._begun.clear()
+
+
+class Memory:
+    """What is durable: the records of one run, and how it was let go of."""
+
+    def __init__(self) -> None:
+        self.fence = 0
+        self.records: list[StepRecord] = []
+        self.finished: set[str] = set()
+        self.transition: Transition | None = None
+
+    def apply(self, change: Change, now: datetime) -> Applied:
+        """Commit a change, as a store would."""
+        if change.fence != self.fence or self.transition is not None:
+            return Applied.LOST
+        for record in change.records:
+            assert record.step_id not in self.finished, f"{record.step_id} is stored twice"
+            assert record.seq == len(self.records) + 1, f"{record.step_id} has a place in the order that is not free"
+            self.finished.add(record.step_id)
+            self.records.append(msgspec.structs.replace(record, finished_at=now))
+        self.transition = change.transition
+        return Applied.APPLIED
+
+
+class HostJournal:
+    """Changes on their way to memory."""
+
+    def __init__(self, memory: Memory, clock: HostClock) -> None:
+        self._memory = memory
+        self._clock = clock
+        self.waiting: list[tuple[Change, ChangeListener]] = []
+
+    def submit(self, change: Change, listener: ChangeListener) -> None:
+        """Have `change` committed by `commit`."""
+        self.waiting.append((change, listener))
+
+    async def room(self, *_: object) -> None:
+        """There is always room."""
+
+    def commit(self, count: int) -> list[Callable[[], None]]:
+        """Make the first `count` changes durable at once; each function returned tells the listener of one."""
+        batch, self.waiting = self.waiting[:count], self.waiting[count:]
+        now = self._clock.store_now
+        return [self._telling(listener, change, self._memory.apply(change, now), now) for change, listener in batch]
+
+    @staticmethod
+    def _telling(listener: ChangeListener, change: Change, outcome: Applied, at: datetime) -> Callable[[], None]:
+        return lambda: listener.committed(change, outcome, at)
+
+
+class World:
+    """One run, what is durable of it, and the process that executes it at the moment."""
+
+    def __init__(self, body: Callable[..., Coroutine[Any, Any, Any]], *, park_after: timedelta) -> None:
+        self.memory = Memory()
+        self.clock_ = HostClock()
+        self.steps = HostRunner(self.memory)
+        self.changes = HostJournal(self.memory, self.clock_)
+        self.clock = self.clock_
+        self.runner = cast(StepRunner, self.steps)
+        self.journal = cast(Journal, self.changes)
+        self.payloads = PAYLOADS
+        self.park_after = park_after
+        self.body_warning_s = 60.0
+        self.may_start_steps = True
+        self.endings: list[Ending] = []
+        self.execution: Execution | None = None
+        self.become(body)
+
+    def become(self, body: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+        """Deploy other code."""
+        self.definition = a_definition(body)
+
+    def claim(self) -> Execution:
+        """Take the run and execute it."""
+        self.memory.fence += 1
+        self.memory.transition = None
+        self.execution = Execution(self, a_claim(self.memory), self.definition)
+        self.execution.begin()
+        return self.execution
+
+    def crash(self) -> None:
+        """Lose the process, without a word."""
+        execution, self.execution = self.execution, None
+        self.steps.forget()
+        self.changes.waiting.clear()
+        self.clock_.alarms.clear()
+        if execution is not None:
+            execution.drop()
+
+    def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
+        """Note how an execution ended."""
+        self.endings.append(ending)
+        if self.execution is execution:
+            self.execution = None
+
+    def settle(self) -> None:
+        """End steps first come, first served, commit one by one and let time pass, until the run is let go of."""
+        for _ in range(10_000):
+            if self.changes.waiting:
+                for tell in self.changes.commit(1):
+                    tell()
+            elif self.steps.running:
+                self.steps.end(self.steps.running[0])
+            elif self.clock_.alarms:
+                self.clock_.ring()
+            else:
+                return
+        raise AssertionError("the run goes on and on")
+
+    def finish(self) -> Outcome:
+        """Execute the run, through all its sleeps, until it has ended."""
+        for _ in range(1_000):
+            self.claim()
+            self.settle()
+            transition = self.memory.transition
+            assert transition is not None, "the run was neither ended nor parked, and nothing can happen any more"
+            if transition.status.is_terminal:
+                return Outcome(transition)
+            assert transition.error is None, f"the run was set aside: {transition.error}"
+            if transition.wake_at is not None:
+                self.clock_.reach(transition.wake_at)
+        raise AssertionError("the run sleeps again and again")
+
+
+class Outcome:
+    """How a run ended, without what differs between two executions of the same: times and line numbers."""
+
+    def __init__(self, transition: Transition) -> None:
+        self.status = transition.status
+        self.value = None if transition.output is None else msgspec.json.decode(transition.output)
+        self.error = None if transition.error is None else _essence(decode_error(transition.error))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outcome) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self.status)
+
+    def _key(self) -> tuple[RunStatus, Any, Any]:
+        return self.status, self.value, self.error
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.value!r} {self.error!r}>"
+
+
+def _essence(error: StepError) -> tuple[Any, ...]:
+    return error.kind, error.type, error.message, tuple(_essence(cause) for cause in error.causes)
+
+
+def a_definition(body: Callable[..., Coroutine[Any, Any, Any]]) -> Definition:
+    return Definition(
+        name="program",
+        version=1,
+        fn=body,
+        arguments=PAYLOADS.signature(body, skip_first=True),
+        result=PAYLOADS.result_shape(body),
+    )
+
+
+def a_claim(memory: Memory) -> Claim:
+    return Claim(
+        run_id=RUN_ID,
+        id=None,
+        workflow="program",
+        version=1,
+        queue="default",
+        priority=0,
+        input='{"args":[],"kwargs":{}}',
+        fence=memory.fence,
+        inbox=0,
+        attempts=1,
+        started_at=BEGINNING,
+        history=tuple(memory.records),
+    )

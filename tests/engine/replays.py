@@ -1,0 +1,216 @@
+"""Executing programs with crashes at any moment, and checking that every replay is the same."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+from datetime import timedelta
+from typing import Any
+
+from kagzi.engine.body import Body
+from kagzi.model.step import StepRecord
+from tests.engine.host import BEGINNING, HostClock, Outcome, World
+from tests.engine.programs import Choices, Machine, Part
+
+_EVENTS = 4_000
+_PARK_AFTER = (timedelta(0), timedelta(seconds=1), timedelta(days=1))
+_LAG = (timedelta(0), timedelta(milliseconds=7))
+
+
+class Diverged(AssertionError):
+    """A replay differed."""
+
+
+class Trial:
+    """One program, executed to its end through crashes and parking, then replayed from every point of its record.
+
+    After each delivered record it is noted how far the trace went and what the body waited for; whoever replays the
+    same record must come to the same point.
+    """
+
+    def __init__(self, program: Part, choices: Choices) -> None:
+        self.crashes = 0
+        self.replays = 0
+        self._program = program
+        self._choices = choices
+        self._numbers = itertools.count()
+        self._machine = Machine(program, self._numbers)
+        self._world = World(self._machine.body, park_after=_PARK_AFTER[choices.below(3)])
+        self._world.clock_.lag = _LAG[choices.below(2)]
+        self._seen: dict[int, tuple[list[Any], list[str]]] = {}
+        self._garbage: list[Any] = []
+
+    def run(self) -> Outcome:
+        """Execute and replay; raises Diverged where a replay was not the same."""
+        self._claim()
+        for _ in range(_EVENTS):
+            if self._world.execution is None and self._is_over():
+                break
+            self._go_on()
+        else:
+            raise AssertionError("the program does not end")
+        assert self._world.memory.transition is not None
+        outcome = Outcome(self._world.memory.transition)
+        self._replay_all(outcome)
+        return outcome
+
+    def _is_over(self) -> bool:
+        transition = self._world.memory.transition
+        assert transition is not None, "the run was let go of without a word"
+        if transition.status.is_terminal:
+            return True
+        if transition.error is not None:
+            raise Diverged(f"the run was set aside: {transition.error}")
+        assert transition.wake_at is not None
+        if self._choices.below(4) < 3:  # else it is looked at too early, as after a message
+            self._world.clock_.reach(transition.wake_at)
+        self._claim()
+        return False
+
+    # -- one thing at a time -----------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        if self._world.execution is None:
+            return
+        world, choices = self._world, self._choices
+        can = []
+        if world.changes.waiting:
+            can.append(self._commit)
+        if world.steps.running:
+            can.append(self._end_step)
+        if world.clock_.alarms:
+            can.append(self._pass_time)
+        assert can, "the run waits, and nothing can happen any more"
+        doing = choices.below(8 * len(can))
+        if doing == 8 * len(can) - 1:
+            self._crash()
+        else:
+            can[doing % len(can)]()
+
+    def _commit(self) -> None:
+        world = self._world
+        tellings = world.changes.commit(1 + self._choices.below(len(world.changes.waiting)))
+        heard = len(tellings) if self._choices.below(8) < 7 else self._choices.below(len(tellings) + 1)
+        execution = world.execution
+        for tell in tellings[:heard]:
+            tell()
+            if world.execution is execution and not self._closing():
+                self._note()
+        if heard < len(tellings) and world.execution is execution:
+            self._crash()  # durable, and nobody has heard of it
+
+    def _end_step(self) -> None:
+        running = self._world.steps.running
+        self._world.steps.end(running[self._choices.below(len(running))])
+
+    def _pass_time(self) -> None:
+        clock = self._world.clock_
+        if self._choices.below(6) == 5:
+            clock.ring_early()
+        else:
+            clock.ring()
+
+    def _crash(self) -> None:
+        self.crashes += 1
+        self._world.crash()
+        self._litter()
+        self._claim()
+
+    def _claim(self) -> None:
+        self._machine = Machine(self._program, self._numbers)
+        self._world.become(self._machine.body)
+        known = len(self._world.memory.records)
+        self._world.claim()
+        if self._world.execution is not None and not self._closing():
+            self._compare(known, self._machine.trace, _asked(self._world))
+
+    def _litter(self) -> None:
+        # Memory addresses, and with them the order of sets of ordinary objects, are others in the next execution.
+        self._garbage.append([object() for _ in range(1 + self._choices.below(50))])
+
+    # -- comparing ---------------------------------------------------------------------------------------------
+
+    def _closing(self) -> bool:
+        return any(change.transition is not None for change, _ in self._world.changes.waiting)
+
+    def _note(self) -> None:
+        body = _body(self._world)
+        delivered = self._delivered()
+        self._compare(delivered, self._machine.trace, sorted(body.asked))
+
+    def _delivered(self) -> int:
+        world = self._world
+        undelivered = len(world.execution._deliveries) if world.execution else 0
+        submitted = sum(len(change.records) for change, _ in world.changes.waiting)
+        return len(world.memory.records) - (undelivered - submitted)
+
+    def _compare(self, place: int, trace: list[Any], asked: list[str]) -> None:
+        known = self._seen.get(place)
+        if known is None:
+            self._seen[place] = (list(trace), asked)
+            return
+        if known[0] != trace:
+            raise Diverged(f"after {place} records the body came to\n  {_first_difference(known[0], trace)}")
+        if known[1] != asked:
+            raise Diverged(f"after {place} records the body waited for {known[1]}, then for {asked}")
+
+    def _replay_all(self, outcome: Outcome) -> None:
+        records = self._world.memory.records
+        for length in range(len(records) + 1):
+            self.replays += 1
+            machine, replay = self._replay(records[:length])
+            if replay.execution is not None and not any(change.transition for change, _ in replay.changes.waiting):
+                self._compare(length, machine.trace, _asked(replay))
+            elif length == len(records):
+                self._compare_ending(replay, outcome)
+            replay.crash()
+
+    def _replay(self, records: list[StepRecord]) -> tuple[Machine, World]:
+        machine = Machine(self._program, itertools.count(10**6))
+        replay = World(machine.body, park_after=self._world.park_after)
+        replay.clock_ = replay.clock = _clock_at(records)
+        replay.changes._clock = replay.clock_
+        replay.memory.records = list(records)
+        replay.memory.finished = {record.step_id for record in records}
+        self._litter()
+        replay.claim()
+        return machine, replay
+
+    @staticmethod
+    def _compare_ending(replay: World, outcome: Outcome) -> None:
+        transition = replay.changes.waiting[0][0].transition
+        assert transition is not None
+        if Outcome(transition) != outcome:
+            raise Diverged(f"the run ended as {outcome}, and its replay as {Outcome(transition)}")
+
+
+def _clock_at(records: list[StepRecord]) -> HostClock:
+    clock = HostClock()
+    clock.store_now = records[-1].finished_at or BEGINNING if records else BEGINNING
+    return clock
+
+
+def _body(world: World) -> Body:
+    assert world.execution is not None
+    return world.execution._body
+
+
+def _asked(world: World) -> list[str]:
+    return sorted(_body(world).asked)
+
+
+def _first_difference(first: list[Any], second: list[Any]) -> str:
+    for place, (one, other) in enumerate(itertools.zip_longest(first, second)):
+        if one != other:
+            return f"{one}\n  and in another execution of the same record to\n  {other}\n  at place {place} of its trace"
+    return "the same"
+
+
+def collect() -> None:
+    """Let the garbage collector find what it wants to complain of."""
+    gc.collect()
+
+
+def random_bytes(seed: int) -> bytes:
+    return random.Random(seed).randbytes(400)
