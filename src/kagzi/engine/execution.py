@@ -194,9 +194,8 @@ class Execution:
             attempts=running.attempt,
             started_at=running.started_at,
         )
-        failure = StepFailed(call.name, described)
-        failure.__cause__ = error
-        self._submit(change, Delivery(call.step_id, None, failure))
+        # Without `error` as its cause: a replay has only what is stored, and must show the body the same.
+        self._submit(change, Delivery(call.step_id, None, StepFailed(call.name, described)))
 
     def _fire_due_timers(self) -> None:
         now = self._host.clock.now()
