@@ -11,6 +11,7 @@ from types import FrameType
 
 from kagzi.clock import monotonic
 from kagzi.engine.execution import Execution
+from kagzi.engine.loop import WorkflowLoop
 from kagzi.engine.runner import RunningStep
 
 logger = logging.getLogger("kagzi.worker")
@@ -73,13 +74,15 @@ class LagWatch:
 
 def _culprit(frame: FrameType | None) -> str:
     innermost = frame
+    in_body = False
     while frame is not None:
         step = frame.f_locals.get("step")
         if isinstance(step, RunningStep):
             return f"step {step.call.name!r} of run {step.owner.run_id}"
-        body = frame.f_locals.get("self")
-        if isinstance(body, Execution):
-            return f"the body of workflow {body.workflow!r}, run {body.run_id}"
+        execution = frame.f_locals.get("self")
+        if in_body and isinstance(execution, Execution):
+            return f"the body of workflow {execution.workflow!r}, run {execution.run_id}"
+        in_body = in_body or frame.f_code is WorkflowLoop.drain.__code__
         frame = frame.f_back
     if innermost is None:
         return "something unknown"

@@ -210,6 +210,11 @@ class Worker:
         """Whether the worker still holds its lease (P9)."""
         return self._lease.is_held
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a run is about to begin here, or has something on its way to the store."""
+        return bool(self._expected) or any(execution.is_writing for execution in self._executions.values())
+
     def knows(self, run_id: RunId) -> bool:
         """Whether a run is in memory, or about to be."""
         return run_id in self._executions or run_id in self._expected
