@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -16,10 +17,12 @@ from kagzi.client import listing, starting
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
 from kagzi.client.workflow import Workflow
+from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError
 from kagzi.model.run import Run, RunStatus
 from kagzi.payloads import PayloadCodec, Payloads
 from kagzi.settings import Settings
+from kagzi.store.protocol import Store
 from kagzi.store.urls import open_store
 from kagzi.worker.builder import WorkerBuilder
 from kagzi.worker.config import WorkerOptions, configure
@@ -273,6 +276,23 @@ class Kagzi:
     def build_worker(self, options: WorkerOptions) -> Worker:
         """Make a worker from options."""
         return Worker(self._link(), configure(options, self.settings))
+
+    # -- for kagzi.testing -------------------------------------------------------------------------------------
+
+    def connection_to(self, store: Store, *, clock: EngineClock) -> Connection:
+        """Make a connection of this application to another store, kept by another clock."""
+        return Connection(
+            settings=dataclasses.replace(self.settings, auto_migrate=True),
+            store=store,
+            payloads=self._payloads,
+            definitions=self._definitions,
+            clock=clock,
+        )
+
+    def rebind(self, connection: Connection | None) -> Connection | None:
+        """Use this connection from now on, and return the one before, as it is."""
+        former, self._connection = self._connection, connection
+        return former
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -100,7 +100,12 @@ class Execution:
     @property
     def is_settling(self) -> bool:
         """Whether a step's function is running or a result is on its way to the store."""
-        return bool(self._running) or self._committing > 0 or self._closing is not None
+        return bool(self._running) or self.is_writing
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a result or an ending is on its way to the store."""
+        return self._committing > 0 or self._closing is not None
 
     def drain(self) -> None:
         """Start nothing more: what is running finishes and becomes durable, then the run is given back."""

@@ -42,13 +42,14 @@ class StepOwner(Protocol):
 
 
 class RunningStep:
-    """One execution of a step's function."""
+    """One execution of a step's function: of `fn`, which is the call's own unless a test puts another in its place."""
 
-    __slots__ = ("attempt", "call", "overdue", "owner", "started_at", "stopped", "task")
+    __slots__ = ("attempt", "call", "fn", "overdue", "owner", "started_at", "stopped", "task")
 
     def __init__(self, owner: StepOwner, call: StepCall[Any], *, attempt: int, started_at: datetime) -> None:
         self.owner = owner
         self.call = call
+        self.fn = call.fn
         self.attempt = attempt
         self.started_at = started_at
         self.task: asyncio.Task[None] | None = None
@@ -123,7 +124,7 @@ class StepRunner:
             asyncio.get_running_loop().call_soon(owner.abandoned, step)
             return
         current_step.set(step)
-        fn = call.fn
+        fn = step.fn
         try:
             if call.timeout is None:
                 if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
@@ -163,8 +164,8 @@ class StepRunner:
 
     async def _call(self, step: RunningStep) -> Any:
         call = step.call
-        if _is_async(call.fn):
-            return await call.fn(*call.args, **call.kwargs)
+        if _is_async(step.fn):
+            return await step.fn(*call.args, **call.kwargs)
         value = await self._call_in_thread(step)
         if inspect.isawaitable(value):  # a plain function, such as a lambda, that made a coroutine
             return await value
@@ -172,7 +173,7 @@ class StepRunner:
 
     async def _call_in_thread(self, step: RunningStep) -> Any:
         call = step.call
-        function = partial(call.fn, *call.args, **call.kwargs)
+        function = partial(step.fn, *call.args, **call.kwargs)
         work: Callable[[], Any] = partial(copy_context().run, _in_thread, function)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 

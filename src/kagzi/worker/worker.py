@@ -172,14 +172,14 @@ class Worker:
                 ("recovery", Recovering(self, self._app.settings.poison_after).run),
             )
         ]
+        stopped = asyncio.ensure_future(self._stop_called.wait())
         try:
-            stopped = asyncio.ensure_future(self._stop_called.wait())
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
             for task in done - {stopped}:
                 task.result()  # a loop that ended has raised
             await self._drain()
         finally:
+            stopped.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

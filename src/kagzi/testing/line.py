@@ -1,0 +1,163 @@
+"""One process's line to a store: it is watched, and it can be cut."""
+
+# ruff: noqa: D102 - the protocol of stores says what each verb does.
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import ParamSpec, TypeVar
+
+import msgspec
+
+from kagzi.model.change import Applied, Change, Committed
+from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
+from kagzi.model.step import StoredStep
+from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
+from kagzi.store.protocol import HintListener, SchemaStatus, Store
+from kagzi.testing.witness import Died, Witness, describe
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Line:
+    """A `Store` that is another one, seen from one process. Somebody else opens and closes that.
+
+    Once cut, it answers nothing: everything that was under way or comes later raises Died. `on_stir` is called after
+    every answer.
+    """
+
+    def __init__(self, store: Store, *, witness: Witness | None, on_stir: Callable[[], None]) -> None:
+        self._store = store
+        self._witness = witness
+        self._on_stir = on_stir
+        self._queues: dict[str, None] = {}
+        self.is_cut = False
+        self.under_way = 0
+        self.writes = 0
+        self.claims_asked = 0
+        self.claims_answered = 0
+        self.claimed: Claimed | None = None
+
+    def cut(self) -> None:
+        """Answer nothing from now on."""
+        self.is_cut = True
+        self._on_stir()
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def migrate(self) -> int:
+        return await self._ask(self._store.migrate)
+
+    async def schema_status(self) -> SchemaStatus:
+        return await self._ask(self._store.schema_status)
+
+    async def start(self, runs: Sequence[NewRun]) -> list[Started]:
+        self.writes += 1
+        self._queues.update((run.queue, None) for run in runs)
+        if self._witness is None:
+            return await self._ask(self._store.start, runs)
+        return await self._write("start of the run", lambda: self._ask(self._store.start, runs))
+
+    async def commit(self, changes: Sequence[Change]) -> Committed:
+        self.writes += 1
+        if self._witness is None:
+            return await self._ask(self._store.commit, changes)
+        # One by one, so that a process can die between any two of them, as it could had they left apart.
+        return _together([await self._commit_one(change) for change in changes])
+
+    async def claim(self, request: ClaimRequest) -> Claimed:
+        """Claim from every queue that something was started on; the answer leaves out when to look again."""
+        self.claims_asked = number = self.claims_asked + 1
+        queues = tuple({**dict.fromkeys(request.queues), **self._queues})
+        claimed = await self._ask(self._store.claim, msgspec.structs.replace(request, queues=queues))
+        self.claims_answered, self.claimed = number, claimed
+        # Real time would pass until then; who moves the clock has the worker look.
+        return msgspec.structs.replace(claimed, next_due=None)
+
+    async def register(self, registration: Registration) -> BeatAnswer:
+        return await self._ask(self._store.register, registration)
+
+    async def beat(self, beat: Beat) -> BeatAnswer:
+        return await self._ask(self._store.beat, beat)
+
+    async def leave(self, worker: WorkerKey) -> None:
+        """The dead don't sign off, and don't fail at it either."""
+        if not self.is_cut:
+            await self._ask(self._store.leave, worker)
+
+    async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
+        return await self._ask(self._store.owned, worker)
+
+    async def recover(self, namespace: str, policy: RecoveryPolicy) -> Recovery:
+        return await self._ask(self._store.recover, namespace, policy)
+
+    async def workers(self, namespace: str) -> list[StoredWorker]:
+        return await self._ask(self._store.workers, namespace)
+
+    async def get(self, run_id: RunId) -> StoredRun | None:
+        return await self._ask(self._store.get, run_id)
+
+    async def find(self, wanted: RunFilter) -> list[StoredRun]:
+        return await self._ask(self._store.find, wanted)
+
+    async def steps(self, run_id: RunId) -> list[StoredStep]:
+        return await self._ask(self._store.steps, run_id)
+
+    async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
+        return await self._ask(self._store.outcomes, run_ids)
+
+    async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
+        return await self._ask(self._store.existing, run_ids)
+
+    async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
+        return await self._ask(self._store.count_open, namespace)
+
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
+        await self._ask(self._store.set_default_version, namespace, workflow, version)
+
+    async def default_version(self, namespace: str, workflow: str) -> int | None:
+        return await self._ask(self._store.default_version, namespace, workflow)
+
+    def listen(self, listener: HintListener) -> Callable[[], None]:
+        return self._store.listen(listener)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    async def _ask(self, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.is_cut:
+            raise Died
+        self.under_way += 1
+        try:
+            answer = await verb(*args, **kwargs)
+        finally:
+            self.under_way -= 1
+            self._on_stir()
+        if self.is_cut:
+            raise Died
+        return answer
+
+    async def _commit_one(self, change: Change) -> Committed:
+        return await self._write(describe(change), lambda: self._ask(self._store.commit, [change]), change)
+
+    async def _write(self, what: str, write: Callable[[], Awaitable[T]], change: Change | None = None) -> T:
+        assert self._witness is not None
+        try:
+            return await self._witness.write(what, write, change)
+        except Died:
+            self.cut()
+            raise
+
+
+def _together(answers: Sequence[Committed]) -> Committed:
+    """The answer to a batch, put together of the answers to its changes: the clock stood still meanwhile."""
+    outcomes: list[Applied] = []
+    earlier: dict[int, datetime] = {}
+    for place, answer in enumerate(answers):
+        outcomes += answer.outcomes
+        earlier.update((place, moment) for moment in answer.earlier.values())
+    return Committed(outcomes=tuple(outcomes), now=answers[-1].now, earlier=earlier)

@@ -1,0 +1,91 @@
+"""What is seen of an execution that is made to crash: its writes, its calls, and the moment of its death."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+from kagzi.model.change import Change
+from kagzi.model.run import RunStatus
+from kagzi.model.step import StepKind, StepStatus, step_name
+
+T = TypeVar("T")
+
+
+class Moment(StrEnum):
+    """On which side of a write a process dies."""
+
+    BEFORE = "just before"
+    AFTER = "just after"
+
+
+class Fuse(NamedTuple):
+    """The death of a process: at the write of this number, counted from 1."""
+
+    number: int
+    moment: Moment
+
+
+class Died(asyncio.CancelledError):
+    """The process is dead. To whatever awaited the write, it is as if it had never been answered."""
+
+
+class Witness:
+    """Sees every write and every call of a step's function; where it was given a fuse, it ends the process there."""
+
+    def __init__(self, fuse: Fuse | None = None) -> None:
+        self._fuse = fuse
+        self.writes: list[str] = []
+        self.death: str | None = None
+        self.steps_called: set[str] = set()
+        self.called_again: list[str] = []
+        self._durable: set[tuple[str, str]] = set()
+
+    async def write(self, what: str, write: Callable[[], Awaitable[T]], change: Change | None = None) -> T:
+        """Have something written, unless the process dies of it: raises Died then."""
+        self.writes.append(what)
+        number = len(self.writes)
+        self._die_at(number, Moment.BEFORE)
+        answer = await write()
+        if change is not None:
+            self._durable.update((change.run_id, record.step_id) for record in change.records)
+        self._die_at(number, Moment.AFTER)
+        return answer
+
+    def called(self, run_id: str, step_id: str) -> None:
+        """A step's function is called. Safe from any thread."""
+        self.steps_called.add(step_id)
+        if (run_id, step_id) in self._durable:
+            self.called_again.append(step_id)
+
+    def _die_at(self, number: int, moment: Moment) -> None:
+        if self._fuse == (number, moment):
+            self.death = f"{moment} write {number} ({self.writes[-1]})"
+            raise Died
+
+
+def describe(change: Change) -> str:
+    """Say what a change writes."""
+    parts = []
+    for record in change.records:
+        name = step_name(record.step_id)
+        if record.kind is StepKind.TIMER:
+            parts.append(f"end of timer {name!r}")
+        elif record.status is StepStatus.FAILED:
+            parts.append(f"failure of step {name!r}")
+        else:
+            parts.append(f"checkpoint of step {name!r}")
+    if change.transition is not None:
+        parts.append(_TRANSITIONS[change.transition.status])
+    return ", ".join(parts)
+
+
+_TRANSITIONS = {
+    RunStatus.PENDING: "release of the run",
+    RunStatus.SLEEPING: "parking of the run",
+    RunStatus.COMPLETED: "completion of the run",
+    RunStatus.FAILED: "failure of the run",
+    RunStatus.CANCELLED: "cancellation of the run",
+}
