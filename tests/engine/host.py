@@ -18,7 +18,7 @@ from kagzi.engine.endings import Ending
 from kagzi.engine.execution import Execution
 from kagzi.engine.journal import ChangeListener, Journal
 from kagzi.engine.runner import RunningStep, StepRunner
-from kagzi.engine.time import Alarm
+from kagzi.engine.time import Alarm, EngineClock
 from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
@@ -178,7 +178,7 @@ class World:
         self.clock_ = HostClock()
         self.steps = HostRunner(self.memory)
         self.changes = HostJournal(self.memory, self.clock_)
-        self.clock = self.clock_
+        self.clock: EngineClock = self.clock_
         self.runner = cast(StepRunner, self.steps)
         self.journal = cast(Journal, self.changes)
         self.payloads = PAYLOADS

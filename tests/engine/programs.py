@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,8 +214,8 @@ class Machine:
     async def run(self, part: Part) -> Any:
         return await _CARRY_OUT[type(part)](self, part)
 
-    def start(self, part: Part) -> Awaitable[Any]:
-        """What is given to `gather` and the like: a step's call as it is, or a coroutine."""
+    def start(self, part: Part) -> Coroutine[Any, Any, Any]:
+        """What is given to `gather` and the like: a step's call as it is (a coroutine to types), or one."""
         return self.call(part.name, fails=part.fails) if isinstance(part, Step) else self.run(part)
 
     def future(self, part: Part) -> asyncio.Future[Any]:
@@ -282,8 +282,7 @@ class Machine:
 
     async def group(self, part: Group) -> list[Any]:
         async with asyncio.TaskGroup() as group:
-            # The group takes step calls as they are, which its types know of coroutines only.
-            tasks = [group.create_task(self.start(each)) for each in part.parts]  # type: ignore[arg-type]
+            tasks: list[asyncio.Task[Any]] = [group.create_task(self.start(each)) for each in part.parts]
         return [task.result() for task in tasks]
 
     async def race(self, part: Race) -> list[str]:

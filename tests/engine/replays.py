@@ -203,7 +203,7 @@ def _asked(world: World) -> list[str]:
 def _first_difference(first: list[Any], second: list[Any]) -> str:
     for place, (one, other) in enumerate(itertools.zip_longest(first, second)):
         if one != other:
-            return f"{one}\n  and in another execution of the same record to\n  {other}\n  at place {place} of its trace"
+            return f"{one}\n  and in another execution of the same record to\n  {other}\n  at place {place}"
     return "the same"
 
 

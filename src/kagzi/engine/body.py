@@ -125,7 +125,7 @@ class Body:
 
     def identify(self, name: str) -> str:
         """Give the next operation of this name in the current task its identity."""
-        if self._loop.leaving:
+        if self._loop.refuses():
             raise Parked
         return self._loop.scope.identify(name)
 
@@ -139,7 +139,7 @@ class Body:
 
     def ask(self, call: StepCall[Any]) -> None:
         """Have the step executed, or its recorded result delivered."""
-        if self._loop.leaving:
+        if self._loop.refuses():
             raise Parked
         self.unawaited.pop(call.step_id, None)
         self.asked[call.step_id] = call
@@ -147,7 +147,7 @@ class Body:
 
     def ask_sleep(self, sleep: Sleep) -> None:
         """Have the sleep end at its time, or where the record says it ended."""
-        if self._loop.leaving:
+        if self._loop.refuses():
             raise Parked
         self.asked[sleep.step_id] = sleep
         self.timers.add(Timer(sleep.step_id, sleep.due, sleep))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 
 from kagzi.errors import KagziError, WorkflowIOError
 from kagzi.model.change import Change
 from kagzi.model.run import RunStatus
+
+_OTHER_LOOP = re.compile("attached to a different loop|bound to a different event loop")
 
 
 class Ending(Enum):
@@ -37,7 +40,7 @@ def ending_of(change: Change) -> Ending:
 
 def explained(error: BaseException) -> BaseException:
     """Say what it means that a body awaited something of the real loop."""
-    if isinstance(error, RuntimeError) and "attached to a different loop" in str(error):
+    if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
         cure = "Do it in a step: `await ctx.step(name, function, ...)`."
         explained = WorkflowIOError(
             "awaiting a connection, a task or a lock that was made outside of the workflow", cure

@@ -25,9 +25,10 @@ from kagzi.engine.deliveries import Delivery, decode_record
 from kagzi.engine.endings import Ending, ending_of, explained, stuck
 from kagzi.engine.history import History
 from kagzi.engine.journal import Journal
+from kagzi.engine.loop import WorkflowSpins
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
-from kagzi.errors import DivergenceError, KagziError, PayloadError, StepFailed
+from kagzi.errors import KagziError, PayloadError, StepFailed
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepRecord
@@ -253,13 +254,16 @@ class Execution:
         """Drain the body, lead it through its record, and see what is to be done once it is at rest."""
         if self._over or self._closing is not None:
             return
-        self._drain()
-        if not self._live:
-            try:
+        try:
+            self._drain()
+            if not self._live:
                 self._replay()
-            except (DivergenceError, PayloadError) as error:
-                self._set_aside(error)
-                return
+        except WorkflowSpins as error:
+            self._fail(error)
+            return
+        except KagziError as error:  # DivergenceError, or a result that no longer fits its type
+            self._set_aside(error)
+            return
         outcome = self._body.outcome
         if outcome is not None:
             self._conclude(outcome)

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 from kagzi.engine.forbidden import FORBIDDEN, refuse
 from kagzi.engine.handles import Timers, WorkflowHandle, WorkflowTimer
 from kagzi.engine.tasks import ROOT_SCOPE, Scope, WorkflowFuture, WorkflowTask
-from kagzi.errors import Parked, WorkflowIOError
+from kagzi.errors import KagziError, Parked, WorkflowIOError
 
 logger = logging.getLogger("kagzi.workflow")
 
@@ -31,7 +31,22 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _HANDLES_WHILE_LEAVING = 10_000
-"""A body that swallows Parked could spin for ever while it leaves memory; after so many callbacks it is abandoned."""
+_REFUSALS = 1_000
+"""A body that swallows Parked could spin for ever while it leaves memory: after so many callbacks it is abandoned, and
+after so many refusals it is left waiting, as a loop that meets no real await would keep the thread."""
+
+_HANDLES_IN_A_DRAIN = 10_000_000
+"""About ten seconds. A body that is not at rest by then never will be: it waits by looking again and again."""
+
+
+class WorkflowSpins(KagziError):
+    """A body that never comes to rest."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the workflow's body never comes to rest: a task of it goes round and round with `asyncio.sleep(0)` or the "
+            "like, and nothing can happen meanwhile. Await what it waits for: the task, an Event, or ctx.sleep(...)."
+        )
 
 
 class WorkflowLoop(asyncio.AbstractEventLoop):
@@ -51,22 +66,36 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._tasks: weakref.WeakSet[WorkflowTask[Any]] | None = None
         self._body: WorkflowTask[Any] | None = None
         self.leaving = False
+        self._refusals = 0
 
     # -- running -----------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Run ready callbacks until none is left."""
+        """Run ready callbacks until none is left. Raises WorkflowSpins where that would never be."""
+        self._run_ready(_HANDLES_IN_A_DRAIN)
+        if self._ready:
+            raise WorkflowSpins
+
+    def _run_ready(self, most: int) -> None:
         ready = self._ready
         outer = events._get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
         events._set_running_loop(self)
+        # The real loop's would finish the body's asynchronous generators in tasks of the real loop.
+        sys.set_asyncgen_hooks(None, None)
         try:
-            while ready:
+            for _ in range(most):
+                if not ready:
+                    break
                 handle = ready.popleft()
                 try:
                     handle.run()
-                except Exception as error:  # a callback of the body's own (call_soon): as in asyncio, it is reported
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:  # of a callback of the body's own: reported, as in asyncio
                     self.call_exception_handler({"message": f"{handle!r} failed", "exception": error})
         finally:
+            sys.set_asyncgen_hooks(*hooks)
             events._set_running_loop(outer)
 
     def leave(self, operations: Iterable[asyncio.Future[Any]]) -> bool:
@@ -76,32 +105,28 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         asks the execution for an operation gets `Parked` again.
         """
         self.leaving = True
-        for future in (*operations, *(self._futures or ())):
-            if not future.done():
-                future.set_exception(Parked())
-        outer = events._get_running_loop()
-        events._set_running_loop(self)
-        try:
-            for _ in range(_HANDLES_WHILE_LEAVING):
-                if not self._ready:
-                    break
-                self._run_leaving(self._ready.popleft())
-        finally:
-            events._set_running_loop(outer)
+        _fail(*operations, *(self._futures or ()))
+        self._run_ready(_HANDLES_WHILE_LEAVING)
+        # What is left waits for futures that were made without this loop's knowledge: `asyncio.Future()`.
+        _fail(*(task._fut_waiter for task in self._all_tasks()))  # type: ignore[attr-defined] # in C and in Python
+        self._run_ready(_HANDLES_WHILE_LEAVING)
         self._ready.clear()
         return self._all_ended()
 
-    def _run_leaving(self, handle: WorkflowHandle | WorkflowTimer) -> None:
-        try:
-            handle.run()
-        except Exception as error:
-            logger.warning("A callback failed while its run left memory.", exc_info=error)
+    def refuses(self) -> bool:
+        """Whether whoever asks for something gets `Parked`, as the run leaves memory."""
+        if not self.leaving:
+            return False
+        self._refusals += 1
+        return self._refusals <= _REFUSALS
+
+    def _all_tasks(self) -> list[WorkflowTask[Any]]:
+        made = list(self._tasks or ())
+        return made if self._body is None else [self._body, *made]
 
     def _all_ended(self) -> bool:
         ended = True
-        for task in (self._body, *(self._tasks or ())):
-            if task is None:
-                continue
+        for task in self._all_tasks():
             if not task.done():
                 ended = False
             elif not task.cancelled():
@@ -154,7 +179,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         timer = WorkflowTimer(when, callback, args, context, self._timers)
         if when <= self._timers.time():
             self._ready.append(timer)
-        else:
+        elif not self.leaving:
             self._timers.call_at(timer)
         return timer
 
@@ -163,13 +188,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return self._timers.time()
 
     def create_future(self) -> asyncio.Future[Any]:
-        """Make a future."""
-        if self.leaving:
-            raise Parked
+        """Make a future; one that has failed already where the run leaves memory."""
         future: WorkflowFuture[Any] = WorkflowFuture(loop=self, order=self.next_order())
         if self._futures is None:
             self._futures = weakref.WeakSet()
         self._futures.add(future)
+        if self.refuses():
+            future.set_exception(Parked())
         return future
 
     def create_task(
@@ -238,6 +263,12 @@ def _forbidden(name: str) -> Callable[..., NoReturn]:
 
 for _name in FORBIDDEN:
     setattr(WorkflowLoop, _name, _forbidden(_name))
+
+
+def _fail(*futures: asyncio.Future[Any] | None) -> None:
+    for future in futures:
+        if future is not None and not future.done() and not isinstance(future, asyncio.Task):
+            future.set_exception(Parked())
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:

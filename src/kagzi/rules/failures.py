@@ -28,13 +28,20 @@ def describe(error: BaseException, *, now: datetime) -> StepError:
 def _own(error: BaseException, kind: ErrorKind, *, now: datetime, depth: int = 0) -> StepError:
     return StepError(
         kind=kind,
-        message=_storable(str(error), limit=_MESSAGE_LIMIT),
+        message=_storable(_message(error), limit=_MESSAGE_LIMIT),
         type=_storable(type(error).__name__, limit=255),
         retryable=kind.retryable,
         traceback=_storable("".join(traceback.format_exception(error, chain=False)), limit=_TRACEBACK_LIMIT),
         occurred_at=now,
         causes=(error.error,) if isinstance(error, StepFailed) else _causes(error, now=now, depth=depth),
     )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # a run must not hang because its error can't be told
+        return f"its message can't be told: __str__ raised {type(failure).__name__}"
 
 
 def _causes(error: BaseException, *, now: datetime, depth: int) -> tuple[StepError, ...]:
