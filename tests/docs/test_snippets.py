@@ -23,6 +23,7 @@ def place(block: Block) -> str:
     return block.place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNING)
 def test_a_reader_who_follows_the_page_gets_what_it_says(page: str, tmp_path: Path) -> None:
     found = blocks(page)
