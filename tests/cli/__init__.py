@@ -1,0 +1,1 @@
+"""The command line, as real processes wherever a process is what matters."""

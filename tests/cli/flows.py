@@ -1,0 +1,89 @@
+"""The application whose runs the tests execute through the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kagzi import Kagzi, WorkflowContext
+
+app = Kagzi()
+
+
+@dataclass
+class Item:
+    name: str
+    price: float
+
+
+@app.workflow("greet")
+async def greet(ctx: WorkflowContext, name: str) -> str:
+    return await ctx.step("compose", compose, name)
+
+
+@app.workflow("buy")
+async def buy(ctx: WorkflowContext, item: Item, count: int = 1) -> float:
+    return await ctx.step("price", lambda: item.price * count)
+
+
+@app.workflow("echo")
+async def echo(ctx: WorkflowContext, value: Any) -> Any:
+    return value
+
+
+@app.workflow("fail")
+async def fail(ctx: WorkflowContext) -> None:
+    raise ValueError("no \x1b[31mluck\ntoday")
+
+
+@app.workflow("nap")
+async def nap(ctx: WorkflowContext, seconds: float) -> str:
+    await ctx.sleep("doze", seconds)
+    return "rested"
+
+
+@app.workflow("slow")
+async def slow(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
+    """One step that takes a while, then another."""
+    await ctx.step("work", work, ledger, seconds)
+    return await ctx.step("finish", compose, "friend")
+
+
+@app.workflow("stubborn")
+async def stubborn(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
+    """A step that nobody can stop: a plain function in a thread."""
+    return await ctx.step("work", work_in_thread, ledger, seconds)
+
+
+@app.workflow("deaf")
+async def deaf(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
+    """A step that blocks the worker's event loop, so that it hears no signal."""
+    return await ctx.step("work", block, ledger, seconds)
+
+
+def compose(name: str) -> str:
+    return f"Hello, {name}!"
+
+
+async def work(ledger: str, seconds: float) -> None:
+    write(ledger, "begun")
+    await asyncio.sleep(seconds)
+    write(ledger, "done")
+
+
+def work_in_thread(ledger: str, seconds: float) -> str:
+    write(ledger, "begun")
+    time.sleep(seconds)
+    return "worked"
+
+
+async def block(ledger: str, seconds: float) -> str:
+    return work_in_thread(ledger, seconds)
+
+
+def write(ledger: str, line: str) -> None:
+    with Path(ledger).open("a") as file:
+        file.write(f"{line}\n")
