@@ -131,6 +131,26 @@ async def start_and_claim(store: Store, worker: WorkerKey, **fields: Any) -> Cla
     return await claim_one(store, worker)
 
 
+async def start_owned(store: Store, worker: WorkerKey) -> Claim:
+    """Start a run that is born with its owner: nothing falls due, so nothing is hinted."""
+    run = a_run(owner=worker)
+    (started,) = await store.start([run])
+    assert started.claimed
+    return Claim(
+        run_id=run.run_id,
+        id=None,
+        workflow=run.workflow,
+        version=run.version,
+        queue=run.queue,
+        priority=0,
+        input=run.input,
+        fence=1,
+        inbox=0,
+        attempts=1,
+        started_at=started.now,
+    )
+
+
 async def commit(store: Store, *changes: Change) -> Committed:
     return await store.commit(changes)
 

@@ -331,11 +331,13 @@ async def test_a_transition_that_the_next_owner_has_overtaken_is_lost(store: Sto
     claim = await start_and_claim(store, worker)
     change = a_change(claim, transition=given_back())
     await commit(store, change)
-    await claim_one(store, worker)
+    next_claim = await claim_one(store, worker)
 
-    again = await commit(store, change)
+    while_it_runs = await commit(store, change)
+    await commit(store, a_change(next_claim, transition=given_back()))
+    afterwards = await commit(store, change)
 
-    assert again.outcomes == (LOST,)
+    assert while_it_runs.outcomes == afterwards.outcomes == (LOST,)
 
 
 async def test_a_finished_operation_stays_as_it_is(store: Store, worker: WorkerKey) -> None:

@@ -20,6 +20,7 @@ from tests.contract.builders import (
     kill,
     start,
     start_and_claim,
+    start_owned,
 )
 
 
@@ -52,7 +53,7 @@ async def test_a_start_is_hinted_to_who_found_nothing(store: Store, worker: Work
 
 async def test_a_run_given_back_is_hinted(store: Store, worker: WorkerKey) -> None:
     async def give_back() -> None:
-        claim = await start_and_claim(store, worker)
+        claim = await start_owned(store, worker)
         await store.claim(a_request(worker))
         await commit(store, a_change(claim, transition=given_back()))
         await store.claim(a_request(worker))
@@ -62,7 +63,7 @@ async def test_a_run_given_back_is_hinted(store: Store, worker: WorkerKey) -> No
 
 async def test_a_sleeper_that_is_due_at_once_is_hinted(store: Store, worker: WorkerKey) -> None:
     async def sleep_briefly() -> None:
-        claim = await start_and_claim(store, worker)
+        claim = await start_owned(store, worker)
         await store.claim(a_request(worker))
         await commit(store, a_change(claim, transition=asleep(LONG_AGO)))
         await store.claim(a_request(worker))
@@ -75,7 +76,7 @@ async def test_recovered_runs_are_hinted(store: Store, worker: WorkerKey) -> Non
 
     async def die() -> None:
         mortal = await a_worker(store)
-        await start_and_claim(store, mortal)
+        await start_owned(store, mortal)
         await store.claim(a_request(worker))
         await kill(store, mortal)
         await store.claim(a_request(worker))

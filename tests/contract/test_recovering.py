@@ -107,13 +107,15 @@ async def test_the_runs_of_a_stopped_worker_come_back_without_a_crash(store: Sto
 
 
 async def test_other_namespaces_are_left_alone(store: Store) -> None:
-    other = await a_worker(store, namespace="other")
-    await store.start([a_run(namespace="other")])
-    await store.claim(a_request(other, namespace="other"))
-    await expire(store, other)
+    expired, stopped = [await a_worker(store, namespace="other") for _ in range(2)]
+    for other in (expired, stopped):
+        await store.start([a_run(namespace="other")])
+        await store.claim(a_request(other, namespace="other"))
+    await expire(store, expired)
+    await store.leave(stopped)
 
     assert await recover(store) == Recovery()
-    assert len(await store.owned(other)) == 1
+    assert [len(await store.owned(other)) for other in (expired, stopped)] == [1, 1]
 
 
 async def test_recovery_goes_on_a_batch_at_a_time(store: Store, worker: WorkerKey) -> None:
@@ -162,7 +164,7 @@ async def test_a_run_that_keeps_killing_its_worker_is_set_aside(store: Store) ->
     assert run is not None
     assert [each.released for each in recoveries] == [(run_id,), (run_id,), ()]
     assert recoveries[-1].poisoned == (run_id,)
-    assert (run.status, run.error, run.crashes) == (RunStatus.FAILED, POISON_ERROR, 3)
+    assert (run.status, run.error, run.crashes, run.fence) == (RunStatus.FAILED, POISON_ERROR, 3, 6)
     assert run.finished_at is not None
     assert (run.worker_key, run.available_at) == (None, None)
 
@@ -210,7 +212,7 @@ async def test_a_stop_between_crashes_neither_counts_nor_clears(store: Store) ->
             await kill(store, worker)
         else:
             await store.leave(worker)
-            await recover(store)
+            await recover(store, a_policy(poison_after=1))
         run = await store.get(run_id)
         assert run is not None
         crashes.append(run.crashes)

@@ -18,6 +18,7 @@ from tests.contract.builders import (
     a_request,
     a_run,
     a_run_id,
+    a_worker,
     a_worker_key,
     expire,
     start,
@@ -222,6 +223,16 @@ async def test_the_same_eager_start_again_is_still_claimed(store: Store, worker:
     (again,) = await store.start([run])
 
     assert (again.created, again.claimed) == (True, True)
+
+
+async def test_an_eager_start_of_a_run_that_another_worker_has_claims_nothing(store: Store, worker: WorkerKey) -> None:
+    """P5."""
+    run = a_run(owner=worker)
+    await store.start([run])
+
+    (again,) = await store.start([a_run(run_id=run.run_id, owner=await a_worker(store))])
+
+    assert (again.created, again.claimed) == (True, False)
 
 
 async def test_an_eager_start_under_a_taken_id_claims_nothing(store: Store, worker: WorkerKey) -> None:

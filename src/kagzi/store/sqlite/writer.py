@@ -24,6 +24,9 @@ from kagzi.store.sqlite.session import Doubtful, Session, Verb
 from kagzi.store.sqlite.threads import LoopThread
 from kagzi.store.sqlite.times import micros
 
+# Changes with every commit of another connection, and with none of the connection that asks.
+_VERSION = "PRAGMA data_version"
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -94,6 +97,7 @@ class Writer:
         self._home.call_soon_threadsafe(lambda: _settle(opened, error))
 
     def _loop(self) -> None:
+        self._version = value(self._connection, _VERSION)
         going = True
         while going:
             listening = self._shared and bool(self._listeners)
@@ -183,14 +187,14 @@ class Writer:
         deliver(answers, self._listeners, hints)
 
     def _look_for_others(self, *, stirred: bool) -> None:
-        """Hint where another connection has written; `data_version` of this one leaves out what we wrote ourselves."""
+        """Hint where another connection has written."""
         now = monotonic()
         if stirred:
             self._watch.stir(now)
         if not self._watch.due(now):
             return
         try:
-            version = value(self._connection, "PRAGMA data_version")
+            version = value(self._connection, _VERSION)
         except apsw.Error:
             return  # whatever it is, the next job meets it and says so
         if version != self._version:
