@@ -91,6 +91,7 @@ class Worker:
         self._heartbeat = Heartbeat(self, self._lease, self._lag)
         self._executions: dict[RunId, Execution] = {}
         self._expected: set[RunId] = set()
+        self._claimed_again: dict[RunId, Claim] = {}
         self._slot_changed = asyncio.Event()
         self._stop: _Stop | None = None
         self._stop_called = asyncio.Event()
@@ -245,8 +246,12 @@ class Worker:
     def take(self, claim: Claim, *, key: WorkerKey) -> None:
         """Execute a claimed run. A plain callback only."""
         self._expected.discard(claim.run_id)
-        if key != self._lease.key or claim.run_id in self._executions:
+        if key != self._lease.key:
             return  # declared dead meanwhile: the run is recovered by the store
+        if claim.run_id in self._executions:
+            # Due again before we heard that its park is committed: it goes on when that answer is here.
+            self._claimed_again[claim.run_id] = claim
+            return
         definition = self._app.definitions.get(claim.workflow, claim.version)
         execution = Execution(self, claim, definition)
         self._executions[claim.run_id] = execution
@@ -259,6 +264,9 @@ class Worker:
         self._executions.pop(execution.run_id, None)
         if ending is Ending.CLOSED and change is not None and change.transition is not None:
             self._app.run_ended(execution.run_id, change.transition)
+        again = self._claimed_again.pop(execution.run_id, None)
+        if again is not None:
+            self.take(again, key=self._lease.key)
         self._claiming.slot_freed()
         self._slot_changed.set()
 
@@ -296,6 +304,7 @@ class Worker:
 
     def _drop_all(self) -> None:
         self._expected.clear()
+        self._claimed_again.clear()
         for execution in list(self._executions.values()):
             execution.drop()
 
