@@ -9,7 +9,7 @@ from kagzi.client.waiting import Waiting
 from kagzi.clock import monotonic
 from kagzi.engine.journal import Journal
 from kagzi.engine.time import EngineClock, StoreClock
-from kagzi.errors import MigrationError
+from kagzi.errors import MigrationError, StoreUnavailable
 from kagzi.model.change import Transition
 from kagzi.model.run import RunId, RunOutcome
 from kagzi.payloads import Payloads
@@ -82,7 +82,12 @@ class Connection:
         known = self._default_versions.get((namespace, workflow))
         if known is not None and monotonic() - known[0] < _DEFAULT_VERSIONS_AGE_S:
             return known[1]
-        version = await self.store.default_version(namespace, workflow)
+        try:
+            version = await self.store.default_version(namespace, workflow)
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return known[1]  # the start itself waits for the database to come back
         self._default_versions[namespace, workflow] = (monotonic(), version)
         return version
 
