@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from kagzi import WorkflowContext
 from kagzi.authoring.calls import StepCall
@@ -215,8 +215,13 @@ class Machine:
         return await _CARRY_OUT[type(part)](self, part)
 
     def start(self, part: Part) -> Coroutine[Any, Any, Any]:
-        """What is given to `gather` and the like: a step's call as it is (a coroutine to types), or one."""
-        return self.call(part.name, fails=part.fails) if isinstance(part, Step) else self.run(part)
+        """What is given to `gather` and the like: a step's call or a shield as it is, or a coroutine."""
+        if isinstance(part, Step):
+            return self.call(part.name, fails=part.fails)
+        if isinstance(part, Shield):
+            # A future, which the loop takes for a task's awaitable as it takes a step's call.
+            return cast(Coroutine[Any, Any, Any], asyncio.shield(self.future(part.part)))
+        return self.run(part)
 
     def future(self, part: Part) -> asyncio.Future[Any]:
         return asyncio.ensure_future(self.start(part))
@@ -339,7 +344,7 @@ class Machine:
             return await self.run(part.instead)
 
     async def shield(self, part: Shield) -> Any:
-        return await asyncio.shield(self.future(part.part))
+        return await self.start(part)
 
     async def background(self, part: Background) -> None:
         self._background.append(asyncio.create_task(self.run(part.part)))
@@ -419,6 +424,7 @@ class Choices:
     """Choices made beforehand. Once they are used up the first option is always taken, which ends every program."""
 
     def __init__(self, numbers: bytes) -> None:
+        self._given = numbers
         self._numbers = iter(numbers)
 
     def below(self, limit: int) -> int:
@@ -428,6 +434,9 @@ class Choices:
     def flag(self) -> bool:
         """Yes or no."""
         return self.below(2) == 1
+
+    def __repr__(self) -> str:
+        return f"Choices({self._given!r})"
 
 
 _DEPTH = 5
@@ -441,11 +450,9 @@ def make_program(choices: Choices) -> Part:
 
 
 def _part(choices: Choices, depth: int) -> Part:
-    kinds = len(_LEAVES) if depth >= _DEPTH else len(_LEAVES) + len(_NODES)
-    kind = choices.below(kinds)
-    if kind < len(_LEAVES):
-        return _LEAVES[kind](choices)
-    return _NODES[kind - len(_LEAVES)](choices, depth + 1)
+    if depth >= _DEPTH or choices.below(4) == 0:
+        return _LEAVES[choices.below(len(_LEAVES))](choices)
+    return _NODES[choices.below(len(_NODES))](choices, depth + 1)
 
 
 def _parts(choices: Choices, depth: int) -> tuple[Part, ...]:

@@ -1,17 +1,25 @@
-"""Executing programs with crashes at any moment, and checking that every replay is the same."""
+"""Executing programs with crashes at any moment, and checking that every replay is the same.
+
+By hand, with as many programs as there is patience for: `python -m tests.engine.replays --programs 20000`. It prints
+how many programs, crashes and replays held, and a digest of all that happened in them.
+"""
 
 from __future__ import annotations
 
-import gc
+import argparse
+import hashlib
 import itertools
+import logging
 import random
+import time
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 from kagzi.engine.body import Body
 from kagzi.model.step import StepRecord
 from tests.engine.host import BEGINNING, HostClock, Outcome, World
-from tests.engine.programs import Choices, Machine, Part
+from tests.engine.programs import Choices, Machine, Part, make_program
 
 _EVENTS = 4_000
 _PARK_AFTER = (timedelta(0), timedelta(seconds=1), timedelta(days=1))
@@ -55,6 +63,19 @@ class Trial:
         self._replay_all(outcome)
         return outcome
 
+    @property
+    def records(self) -> int:
+        """How many operations became durable."""
+        return len(self._world.memory.records)
+
+    def __repr__(self) -> str:
+        return f"Trial({self._program!r}, {self._choices!r})"
+
+    def account(self) -> str:
+        """Everything that happened, as text: what is stored and what every execution saw."""
+        records = [(record.step_id, record.output, record.finished_at) for record in self._world.memory.records]
+        return f"{self._program}\n{records}\n{sorted(self._seen.items())}\n{self._machine.trace}"
+
     def _is_over(self) -> bool:
         transition = self._world.memory.transition
         assert transition is not None, "the run was let go of without a word"
@@ -90,6 +111,7 @@ class Trial:
 
     def _commit(self) -> None:
         world = self._world
+        world.clock_.store_now += timedelta(milliseconds=self._choices.below(4))
         tellings = world.changes.commit(1 + self._choices.below(len(world.changes.waiting)))
         heard = len(tellings) if self._choices.below(8) < 7 else self._choices.below(len(tellings) + 1)
         execution = world.execution
@@ -207,10 +229,36 @@ def _first_difference(first: list[Any], second: list[Any]) -> str:
     return "the same"
 
 
-def collect() -> None:
-    """Let the garbage collector find what it wants to complain of."""
-    gc.collect()
+# -- by hand ------------------------------------------------------------------------------------------------------
 
 
-def random_bytes(seed: int) -> bytes:
-    return random.Random(seed).randbytes(400)
+def a_trial(seed: int) -> Trial:
+    """The program and the crashes of a number."""
+    chance = random.Random(seed)
+    program = make_program(Choices(chance.randbytes(chance.randint(2, 160))))
+    return Trial(program, Choices(chance.randbytes(chance.randint(0, 600))))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Execute random programs through random crashes and replay them.")
+    parser.add_argument("--programs", type=int, default=1_000)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first program")
+    wanted = parser.parse_args()
+    logging.disable()  # programs fail and get stuck on purpose
+    began, digest, counts = time.monotonic(), hashlib.sha256(), Counter[str]()
+    for seed in range(wanted.first, wanted.first + wanted.programs):
+        trial = a_trial(seed)
+        try:
+            outcome = trial.run()
+        except BaseException:
+            print(f"program {seed} does not hold: {trial}")
+            raise
+        digest.update(trial.account().encode())
+        counts.update(crashes=trial.crashes, replays=trial.replays, records=trial.records)
+        counts[outcome.status.value] += 1
+    print(f"digest {digest.hexdigest()}")
+    print(f"held: {wanted.programs:,} programs in {time.monotonic() - began:.0f} s;", dict(counts))
+
+
+if __name__ == "__main__":
+    main()
