@@ -1,0 +1,37 @@
+"""Telling which verb of the store a PostgreSQL statement carries out."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Verb(Enum):
+    """What the statements do that faults are aimed at."""
+
+    START = "start"
+    CLAIM = "claim"
+    HISTORY = "history"
+    CHECKPOINT = "checkpoint"
+    PARK = "park"
+    COMPLETION = "completion"
+    HEARTBEAT = "heartbeat"
+
+
+def verb_of(sql: str, arguments: bytes) -> Verb | None:
+    """The verb of a statement; None for those that no fault is aimed at.
+
+    Checkpoints may travel together with a park or a completion, which the arguments then tell.
+    """
+    if 'INSERT INTO "kagzi".workflow_runs' in sql:
+        return Verb.START
+    if "status = 'RUNNING', fence = w.fence + 1" in sql:
+        return Verb.CLAIM
+    if "status = t.status" in sql:
+        return Verb.COMPLETION if b"COMPLETED" in arguments else Verb.PARK if b"SLEEPING" in arguments else None
+    if 'INSERT INTO "kagzi".step_runs' in sql and "finished_at" in sql:
+        return Verb.CHECKPOINT
+    if 'FROM "kagzi".step_runs' in sql and "AS asked (run_id)" in sql:
+        return Verb.HISTORY
+    if "lease_until = now() + $2" in sql:
+        return Verb.HEARTBEAT
+    return None
