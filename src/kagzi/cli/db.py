@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
 
 from kagzi.cli.errors import FAILED
-from kagzi.cli.options import common_options, current_settings, wants_json
+from kagzi.cli.options import common_options, complete, current_settings, wants_json
 from kagzi.cli.output import echo_json
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def migrate() -> None:
 
     Safe while workers run and when many do it at once.
     """
-    applied, status = asyncio.run(_migrate())
+    applied, status = complete(_migrate())
     if wants_json():
         echo_json({"applied": applied, "current": status.current, "latest": status.latest})
     elif applied:
@@ -42,7 +41,7 @@ def migrate() -> None:
 @click.pass_context
 def status(ctx: click.Context) -> None:
     """Say how far the schema is; exit status 1 where migrations are missing."""
-    found = asyncio.run(_status())
+    found = complete(_status())
     up_to_date = found.current >= found.latest
     if wants_json():
         echo_json({"current": found.current, "latest": found.latest, "up_to_date": up_to_date})

@@ -5,7 +5,7 @@ Both can stand before the command or after it: `kagzi --json runs list`, `kagzi 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kagzi.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def common_options(command: F) -> F:
@@ -56,3 +57,10 @@ def current_settings(**overrides: Any) -> Settings:
     from kagzi.settings import Settings
 
     return Settings.from_environment(database_url=database_url(), **overrides)
+
+
+def complete(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end."""
+    import asyncio
+
+    return asyncio.run(work)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kagzi.cli.errors import Refused
-from kagzi.cli.options import common_options, current_settings, wants_json
+from kagzi.cli.options import common_options, complete, current_settings, wants_json
 from kagzi.cli.output import (
     echo_json,
     echo_table,
@@ -44,7 +43,7 @@ def runs() -> None:
 def list_runs(**wanted: Any) -> None:
     """List runs, newest first."""
     try:
-        found = asyncio.run(_find(wanted))
+        found = complete(_find(wanted))
     except (ValueError, TypeError) as error:
         raise Refused(str(error)) from error
     cursor = found[-1].run_id if len(found) == wanted["limit"] else None
@@ -64,7 +63,7 @@ def list_runs(**wanted: Any) -> None:
 @common_options
 def show(which: str) -> None:
     """Show one run, by its run_id or the id that it was started with: its steps, what it waits for, its error."""
-    run, steps = asyncio.run(_look(which))
+    run, steps = complete(_look(which))
     if wants_json():
         echo_json(run_as_json(run) | {"steps": [step_as_json(step) for step in steps]})
         return

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-import os
 import sys
-import threading
-import time
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +17,6 @@ from kagzi.cli.options import common_options, database_url, wants_json
 if TYPE_CHECKING:
     from kagzi.app.kagzi import Kagzi
     from kagzi.worker.worker import Worker
-
-_THREADS_END_S = 0.2
-STDIN = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +72,9 @@ def worker(**given: Any) -> None:
 
         timeout_s = first.config.graceful_shutdown_timeout.total_seconds()
         sys.exit(supervise(order, database_url=database_url(), graceful_timeout_s=timeout_s))
-    _run_and_leave(_work(first, order))
+    from kagzi.cli.serving import serve
+
+    serve(first, supervised=order.supervised)
 
 
 def _make_worker(application: Kagzi, order: WorkerOrder) -> Worker:
@@ -99,55 +92,3 @@ def _usage_errors() -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         raise Refused(str(error)) from error
-
-
-async def _work(worker: Worker, order: WorkerOrder) -> None:
-    # Idle threads of asyncio.to_thread must not hold up the end, so the pool is one that we can let go of.
-    threads = ThreadPoolExecutor(thread_name_prefix="kagzi-thread")
-    asyncio.get_running_loop().set_default_executor(threads)
-    if order.supervised:
-        asyncio.get_running_loop().add_reader(STDIN, _stop_with_supervisor, worker)
-    try:
-        await worker.start()
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _stop_with_supervisor(worker: Worker) -> None:
-    """The supervisor holds the other end of stdin and never writes: the end of it is the supervisor's."""
-    asyncio.get_running_loop().remove_reader(STDIN)
-    logging.getLogger("kagzi.worker").warning("The supervisor is gone; the worker drains.")
-    worker.stop()
-
-
-def _run_and_leave(main: Coroutine[Any, Any, None]) -> None:
-    """Run to the end on the fastest event loop there is, then leave even if a step's thread is still running."""
-    loop = _new_loop()
-    try:
-        loop.run_until_complete(main)
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
-    if not _threads_ended():
-        logging.getLogger("kagzi.worker").warning("A step's thread is still running; the process leaves without it.")
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)  # Python itself would wait for the thread
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-def _threads_ended() -> bool:
-    """Whether the threads that execute steps end by themselves, as idle ones do at once."""
-    deadline = time.monotonic() + _THREADS_END_S
-    ours = [each for each in threading.enumerate() if each.name.startswith("kagzi-") and not each.daemon]
-    for thread in ours:
-        thread.join(max(deadline - time.monotonic(), 0.0))
-    return not any(thread.is_alive() for thread in ours)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
-
 import click
 
 from kagzi.cli.errors import FAILED
-from kagzi.cli.options import common_options, database_url, wants_json
+from kagzi.cli.options import common_options, complete, database_url, wants_json
 
 
 @click.command()
@@ -20,6 +17,8 @@ def demo(ctx: click.Context) -> None:
     Plays on SQLite in a temporary folder, or on --database-url. Exit status 0 only if the result is right and every
     step was executed exactly once.
     """
+    import tempfile
+
     from kagzi.cli.demo.narrator import Narrator
     from kagzi.cli.demo.play import Play
     from kagzi.cli.demo.stage import Stage
@@ -29,5 +28,5 @@ def demo(ctx: click.Context) -> None:
         stage = Stage.in_folder(folder) if url is None else Stage(folder=folder, database_url=url)
         narrator = Narrator(as_json=wants_json())
         narrator.open(place="SQLite in a temporary folder" if url is None else "the database that you named")
-        held = asyncio.run(Play(stage, narrator).perform())
+        held = complete(Play(stage, narrator).perform())
     ctx.exit(0 if held else FAILED)

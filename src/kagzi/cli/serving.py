@@ -1,0 +1,85 @@
+"""A worker in this process, from its start until the process leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+from kagzi.clock import monotonic
+from kagzi.worker.worker import Worker
+
+logger = logging.getLogger("kagzi.worker")
+
+_THREADS_END_S = 0.2
+_STDIN = 0
+
+
+def serve(worker: Worker, *, supervised: bool) -> None:
+    """Run a worker to its end on the fastest event loop there is, then leave even if a step's thread is still running.
+
+    `supervised`: stdin is a pipe whose end says that the supervisor is gone.
+    """
+    loop = _new_loop()
+    status = 0
+    try:
+        loop.run_until_complete(_work(worker, supervised=supervised))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    except Exception:
+        if _threads_ended():
+            raise
+        logger.exception("The worker failed.")
+        status = 1
+    finally:
+        loop.close()
+    if not _threads_ended():
+        logger.warning("A step's thread is still running; the process leaves without it.")
+        _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process now: Python itself would wait for its threads."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+async def _work(worker: Worker, *, supervised: bool) -> None:
+    # Idle threads of asyncio.to_thread must not hold up the end, so the pool is one that we can let go of.
+    threads = ThreadPoolExecutor(thread_name_prefix="kagzi-thread")
+    asyncio.get_running_loop().set_default_executor(threads)
+    if supervised:
+        asyncio.get_running_loop().add_reader(_STDIN, _stop_with_supervisor, worker)
+    try:
+        await worker.start()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _stop_with_supervisor(worker: Worker) -> None:
+    """The supervisor holds the other end of stdin and never writes: the end of it is the supervisor's."""
+    asyncio.get_running_loop().remove_reader(_STDIN)
+    logger.warning("The supervisor is gone; the worker drains.")
+    worker.stop()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _threads_ended() -> bool:
+    """Whether the threads that execute steps end by themselves, as idle ones do at once."""
+    deadline = monotonic() + _THREADS_END_S
+    ours = [each for each in threading.enumerate() if each.name.startswith("kagzi-") and not each.daemon]
+    for thread in ours:
+        thread.join(max(deadline - monotonic(), 0.0))
+    return not any(thread.is_alive() for thread in ours)
