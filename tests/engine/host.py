@@ -7,7 +7,7 @@ had at will, and had again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -28,6 +28,8 @@ from kagzi.payloads import Payloads
 from kagzi.rules.failures import decode_error
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+WARM = timedelta(days=365)
+COLD = timedelta(0)
 RUN_ID = RunId("01997e00-0000-7000-8000-00000000c0de")
 PAYLOADS = Payloads()
 
@@ -173,7 +175,7 @@ class HostJournal:
 class World:
     """One run, what is durable of it, and the process that executes it at the moment."""
 
-    def __init__(self, body: Callable[..., Coroutine[Any, Any, Any]], *, park_after: timedelta) -> None:
+    def __init__(self, body: Callable[..., Coroutine[Any, Any, Any]], *, park_after: timedelta = WARM) -> None:
         self.memory = Memory()
         self.clock_ = HostClock()
         self.steps = HostRunner(self.memory)
@@ -192,6 +194,13 @@ class World:
     def become(self, body: Callable[..., Coroutine[Any, Any, Any]]) -> None:
         """Deploy other code."""
         self.definition = a_definition(body)
+
+    def remember(self, records: Sequence[StepRecord]) -> World:
+        """Let the run have come this far before; returns the world itself."""
+        self.memory.records = list(records)
+        self.memory.finished = {record.step_id for record in records}
+        self.clock_.store_now = max([BEGINNING, *(record.finished_at or BEGINNING for record in records)])
+        return self
 
     def claim(self) -> Execution:
         """Take the run and execute it."""
@@ -243,6 +252,22 @@ class World:
             if transition.wake_at is not None:
                 self.clock_.reach(transition.wake_at)
         raise AssertionError("the run sleeps again and again")
+
+
+def survive(body: Callable[..., Coroutine[Any, Any, Any]], *, park_after: timedelta = WARM) -> Outcome:
+    """Execute a workflow to its end, and again with a crash after each of its commits; all must end the same.
+
+    Its steps must be plain functions that give the same result each time.
+    """
+    world = World(body, park_after=park_after)
+    outcome = world.finish()
+    for length in range(len(world.memory.records) + 1):
+        resumed = World(body, park_after=park_after).remember(world.memory.records[:length])
+        again = resumed.finish()
+        assert again == outcome, f"after a crash at record {length} the run ended as {again}, not as {outcome}"
+        recorded = [record.step_id for record in world.memory.records]
+        assert [record.step_id for record in resumed.memory.records] == recorded
+    return outcome
 
 
 class Outcome:

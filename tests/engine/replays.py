@@ -18,7 +18,7 @@ from typing import Any
 
 from kagzi.engine.body import Body
 from kagzi.model.step import StepRecord
-from tests.engine.host import BEGINNING, HostClock, Outcome, World
+from tests.engine.host import Outcome, World
 from tests.engine.programs import Choices, Machine, Part, make_program
 
 _EVENTS = 4_000
@@ -190,11 +190,7 @@ class Trial:
 
     def _replay(self, records: list[StepRecord]) -> tuple[Machine, World]:
         machine = Machine(self._program, itertools.count(10**6))
-        replay = World(machine.body, park_after=self._world.park_after)
-        replay.clock_ = replay.clock = _clock_at(records)
-        replay.changes._clock = replay.clock_
-        replay.memory.records = list(records)
-        replay.memory.finished = {record.step_id for record in records}
+        replay = World(machine.body, park_after=self._world.park_after).remember(records)
         self._litter()
         replay.claim()
         return machine, replay
@@ -205,12 +201,6 @@ class Trial:
         assert transition is not None
         if Outcome(transition) != outcome:
             raise Diverged(f"the run ended as {outcome}, and its replay as {Outcome(transition)}")
-
-
-def _clock_at(records: list[StepRecord]) -> HostClock:
-    clock = HostClock()
-    clock.store_now = records[-1].finished_at or BEGINNING if records else BEGINNING
-    return clock
 
 
 def _body(world: World) -> Body:

@@ -63,7 +63,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._root = Scope(ROOT_SCOPE)
         # Made when first needed: most bodies are one task that awaits step calls, and a WeakSet costs 2 µs.
         self._futures: weakref.WeakSet[asyncio.Future[Any]] | None = None
-        self._tasks: weakref.WeakSet[WorkflowTask[Any]] | None = None
+        # Strongly, until they are done: the garbage collector would close those that nobody else knows of at any time,
+        # and run their `finally` blocks in the middle of another task.
+        self._tasks: set[WorkflowTask[Any]] = set()
+        self._tasks_context = Context()
         self._body: WorkflowTask[Any] | None = None
         self.leaving = False
         self._refusals = 0
@@ -121,8 +124,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return self._refusals <= _REFUSALS
 
     def _all_tasks(self) -> list[WorkflowTask[Any]]:
-        made = list(self._tasks or ())
-        return made if self._body is None else [self._body, *made]
+        return [*self._tasks] if self._body is None else [self._body, *self._tasks]
 
     def _all_ended(self) -> bool:
         ended = True
@@ -213,9 +215,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         task = WorkflowTask(
             coro, loop=self, order=self.next_order(), scope=self.scope.child(), name=name, context=context
         )
-        if self._tasks is None:
-            self._tasks = weakref.WeakSet()
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard, context=self._tasks_context)
         return task
 
     def create_body(self, coro: Coroutine[Any, Any, T], *, context: Context) -> WorkflowTask[T]:
