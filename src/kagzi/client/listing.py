@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from kagzi.authoring.durations import as_moment
+from kagzi.authoring.names import ID_LIMIT, check_name
 from kagzi.client.link import Link
 from kagzi.client.views import as_run
 from kagzi.ids import is_id
@@ -36,10 +37,10 @@ def wanted(
     return RunFilter(
         namespace=namespace,
         status=None if status is None else _status(status),
-        workflow=workflow,
-        queue=queue,
-        tags=tuple(tags),
-        id=id,
+        workflow=None if workflow is None else check_name(workflow, what="workflow"),
+        queue=None if queue is None else check_name(queue, what="queue"),
+        tags=tuple(check_name(tag, what="a tag") for tag in tags),
+        id=None if id is None else check_name(id, what="id", limit=ID_LIMIT),
         created_after=None if created_after is None else as_moment(created_after, what="created_after"),
         cursor=None if cursor is None else RunId(cursor),
         limit=limit,

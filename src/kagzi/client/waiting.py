@@ -98,11 +98,20 @@ class Waiting:
                 self._new = [run_id for run_id in new if run_id in self._waiters] + self._new
                 await asyncio.sleep(_POLL_S)
                 continue
+            except Exception as error:
+                logger.exception("Results can't be asked for.")
+                self._fail(asked, error)  # nobody may wait for ever
             if len(asked) > _FEW:
                 # Hints come with every commit that ends an awaited run: ask for at most a fifth of the time.
                 await asyncio.sleep(4 * (monotonic() - began))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _POLL_S)
+
+    def _fail(self, run_ids: list[RunId], error: Exception) -> None:
+        for run_id in run_ids:
+            for answer in self._waiters.pop(run_id, ()):
+                if not answer.done():
+                    answer.set_exception(error)
 
     async def _ask(self, run_ids: list[RunId], *, new: set[RunId]) -> None:
         for start in range(0, len(run_ids), _ASKED_AT_ONCE):

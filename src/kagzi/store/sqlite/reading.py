@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from kagzi.ids import is_id
 from kagzi.model.run import RunFilter, RunId, RunOutcome, RunStatus, StoredRun
 from kagzi.model.step import StoredStep
 from kagzi.store.sqlite.rows import (
@@ -79,7 +80,7 @@ class DefaultVersion(NamedTuple):
 
 
 def _get(session: Session, run_id: RunId) -> StoredRun | None:
-    rows = session.rows(_GET, (run_id,))
+    rows = session.rows(_GET, (run_id,)) if is_id(run_id) else []
     return stored_run(rows[0]) if rows else None
 
 
@@ -88,18 +89,18 @@ def _find(session: Session, wanted: RunFilter) -> list[StoredRun]:
 
 
 def _steps(session: Session, run_id: RunId) -> list[StoredStep]:
-    return [stored_step(row) for row in session.rows(_STEPS, (run_id,))]
+    return [stored_step(row) for row in session.rows(_STEPS, (run_id,))] if is_id(run_id) else []
 
 
 def _outcomes(session: Session, run_ids: Sequence[RunId]) -> list[RunOutcome]:
     return [
         RunOutcome(run_id=row[0], status=word(RUN_STATUSES, row[1]), output=row[2], error=row[3])
-        for row in session.rows(_OUTCOMES, (_json(run_ids),))
+        for row in session.rows(_OUTCOMES, (_possible(run_ids),))
     ]
 
 
 def _existing(session: Session, run_ids: Sequence[RunId]) -> set[RunId]:
-    return {row[0] for row in session.rows(_EXISTING, (_json(run_ids),))}
+    return {row[0] for row in session.rows(_EXISTING, (_possible(run_ids),))}
 
 
 def _count_open(session: Session, namespace: str) -> dict[tuple[str, int], int]:
@@ -148,5 +149,6 @@ def _filtered(wanted: RunFilter) -> tuple[str, tuple[Any, ...]]:
     return f"{sql} ORDER BY r.run_id DESC LIMIT ?", tuple(arguments)
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _possible(run_ids: Sequence[RunId]) -> str:
+    """The ids without texts that can't be one: people type them, and a lone surrogate could not even be asked for."""
+    return msgspec.json.encode([run_id for run_id in run_ids if is_id(run_id)]).decode()
