@@ -71,7 +71,8 @@ class Execution:
         self._definition = definition
         self._history = History(claim.history)
         self._seq = self._history.last_seq
-        self._live = not claim.history
+        # A run that parked or was released before its first record has gone this way before, and has logged on it.
+        self._live = not claim.history and claim.fence == 1
         self._body = Body(claim, replaying=not self._live, on_withdrawn=self._stop_step)
         self._timers = self._body.timers
         self._running: dict[str, RunningStep] = {}
