@@ -79,7 +79,6 @@ def logged(fn: Callable[..., T]) -> Callable[..., T]:
         logged(coroutine),
         Item,
     ],
-    ids=lambda fn: ascii(fn)[:40],
 )
 def test_a_result_is_stored_by_the_return_annotation(payloads: Payloads, fn: Any) -> None:
     shape = payloads.result_shape(fn)
@@ -104,7 +103,9 @@ def elsewhere() -> Decimal:
     raise LookupError
 
 
-@pytest.mark.parametrize("fn", [unannotated, generic, never, elsewhere, lambda: None, len, print, max], ids=ascii)
+@pytest.mark.parametrize(
+    "fn", [unannotated, generic, never, elsewhere, lambda: None, len, print, max], ids=lambda fn: fn.__name__
+)
 def test_a_result_that_nothing_types_takes_json_values(payloads: Payloads, fn: Any) -> None:
     shape = payloads.result_shape(fn)
 

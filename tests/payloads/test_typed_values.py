@@ -123,7 +123,9 @@ KEPT: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), KEPT, ids=lambda part: ascii(part)[:60])
+@pytest.mark.parametrize(
+    ("annotation", "value"), KEPT, ids=[f"{place}-{type(value).__name__}" for place, (_, value) in enumerate(KEPT)]
+)
 def test_a_typed_value_comes_back_as_it_was_p24(payloads: Payloads, annotation: Any, value: Any) -> None:
     shape = payloads.shape(annotation)
 
@@ -180,7 +182,11 @@ REFUSED: list[tuple[Any, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "path", "text"), REFUSED, ids=lambda part: ascii(part)[:50])
+@pytest.mark.parametrize(
+    ("annotation", "value", "path", "text"),
+    REFUSED,
+    ids=[f"{place}-{path}" for place, (_, _, path, _) in enumerate(REFUSED)],
+)
 def test_a_value_that_its_type_does_not_bring_back_is_refused_p24(
     payloads: Payloads, annotation: Any, value: Any, path: str, text: str
 ) -> None:
