@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 from kagzi.authoring.definitions import Definitions
@@ -23,6 +24,9 @@ class LocalWorker(Protocol):
 
     def unreserve(self, run_id: RunId) -> None:
         """Give a slot back."""
+
+    def falls_due(self, when: datetime) -> None:
+        """A run that the worker may be able to take falls due at `when`."""
 
     def take(self, claim: Claim, *, key: WorkerKey) -> None:
         """Execute the run. A plain callback only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from kagzi.authoring.definitions import Definition
@@ -39,6 +40,7 @@ async def start_one(
     else:
         started = await _start_eagerly(link, run, worker)
     link.clock.observe(started.now)
+    _tell_workers(link, run, started)
     check_conflict(run, started)
     return WorkflowHandle(link, started.run_id, definition)
 
@@ -55,6 +57,9 @@ async def start_many(
         for given in inputs
     ]
     answers = await link.journal.start(runs)
+    if answers:
+        link.clock.observe(answers[0].now)
+        _tell_workers(link, runs[0], answers[0])
     return [WorkflowHandle(link, started.run_id, definition) for started in answers]
 
 
@@ -107,6 +112,14 @@ def _new_run(
         if attributes is None
         else link.payloads.shape(dict[str, Any]).encode(dict(attributes), where=f"the attributes of workflow {name!r}"),
     )
+
+
+def _tell_workers(link: Link, run: NewRun, started: Started) -> None:
+    """Have the workers of this process look when a run that is for later falls due: no hint will tell them."""
+    if run.available_at is not None or run.delay_s:
+        due = run.available_at or started.now + timedelta(seconds=run.delay_s)
+        for worker in link.local_workers:
+            worker.falls_due(due)
 
 
 def _reserve(link: Link, run: NewRun) -> tuple[LocalWorker | None, NewRun]:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import logging
 import random
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from kagzi.engine.time import Alarm
 from kagzi.errors import StoreUnavailable
 from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.run import WorkerKey
@@ -30,12 +32,30 @@ class Claiming:
         self._more_due = False
         self._reconcile = False
         self._stopping = False
+        self._alarm: Alarm | None = None
+        self._alarm_due: datetime | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
     def wake(self) -> None:
         """Something may be due: look."""
         self._wake.set()
+
+    def falls_due(self, when: datetime) -> None:
+        """A run falls due at `when`: look then, if not before."""
+        if self._alarm is not None and self._alarm_due is not None and self._alarm_due <= when:
+            return
+        self._disarm()
+        self._alarm, self._alarm_due = self._worker.clock.call_at(when, self._ring), when
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake.set()
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def slot_freed(self) -> None:
         """A slot is free: look, where the last claim left runs behind."""
@@ -56,6 +76,12 @@ class Claiming:
 
     async def run(self) -> None:
         """Claim for ever."""
+        try:
+            await self._claim_on()
+        finally:
+            self._disarm()
+
+    async def _claim_on(self) -> None:
         pause_s = 0.0
         while True:
             self._wake.clear()
@@ -89,11 +115,10 @@ class Claiming:
         self._more_due = len(claimed.claims) == slots
         if self._more_due:
             return 0.0 if worker.free_slots > 0 else poll_s
-        # Jittered, so that a fleet of workers does not poll all at once.
-        wait_s = poll_s * random.uniform(0.8, 1.0)
         if claimed.next_due is not None:
-            wait_s = min(wait_s, max((claimed.next_due - claimed.now).total_seconds(), 0.0) + 0.001)
-        return wait_s
+            self.falls_due(claimed.next_due)
+        # Jittered, so that a fleet of workers does not poll all at once.
+        return poll_s * random.uniform(0.8, 1.0)
 
     async def _claim(self, slots: int) -> Claimed:
         worker = self._worker

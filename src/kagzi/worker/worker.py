@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -264,6 +265,8 @@ class Worker:
         self._executions.pop(execution.run_id, None)
         if ending is Ending.CLOSED and change is not None and change.transition is not None:
             self._app.run_ended(execution.run_id, change.transition)
+        elif change is not None and change.transition is not None and change.transition.wake_at is not None:
+            self._claiming.falls_due(change.transition.wake_at)
         again = self._claimed_again.pop(execution.run_id, None)
         if again is not None:
             self.take(again, key=self._lease.key)
@@ -273,6 +276,10 @@ class Worker:
     def _hinted(self, hint: Hint) -> None:
         if hint is Hint.RUNS_DUE:
             self._claiming.wake()
+
+    def falls_due(self, when: datetime) -> None:
+        """A run that this worker may be able to take falls due at `when`."""
+        self._claiming.falls_due(when)
 
     def wake(self) -> None:
         """Look for due runs now."""

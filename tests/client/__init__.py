@@ -1,0 +1,1 @@
+"""The asking side, on real stores."""
