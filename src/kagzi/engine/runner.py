@@ -82,6 +82,8 @@ class StepRunner:
         self._free = limit
         self._queue: deque[RunningStep] = deque()
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="kagzi-step")
+        # Steps are begun wherever another ended or a commit returned; what that had set must not reach them.
+        self._context = copy_context()
         self.running: dict[RunningStep, None] = {}
         self.holding = False
 
@@ -106,7 +108,7 @@ class StepRunner:
     def _launch(self, step: RunningStep) -> None:
         self._free -= 1
         self.running[step] = None
-        step.task = asyncio.get_running_loop().create_task(self._execute(step))
+        step.task = asyncio.get_running_loop().create_task(self._execute(step), context=self._context.copy())
 
     def _ended(self, step: RunningStep) -> None:
         self._free += 1

@@ -1,0 +1,197 @@
+"""P16: code that no longer fits a run's record stops before any side effect, says so, and goes on once it fits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kagzi import Kagzi, WorkflowContext
+from kagzi.engine import execution
+from kagzi.engine.endings import Ending
+from kagzi.model.run import RunStatus
+from kagzi.rules.failures import decode_error
+from tests.engine.host import World
+
+Body = Callable[[WorkflowContext], Awaitable[Any]]
+
+
+def name_of(letter: str) -> str:
+    return letter.upper()
+
+
+async def original(ctx: WorkflowContext) -> str:
+    first = await ctx.step("a", name_of, "a")
+    second = await ctx.step("b", name_of, "b")
+    await ctx.sleep("rest", 5_000)
+    return first + second + await ctx.step("c", name_of, "c")
+
+
+async def renamed(ctx: WorkflowContext) -> None:
+    await ctx.step("other", name_of, "x")
+
+
+async def removed(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.sleep("rest", 5_000)
+
+
+async def inserted(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.step("new", name_of, "new")
+    await ctx.step("b", name_of, "b")
+
+
+async def swapped(ctx: WorkflowContext) -> None:
+    await ctx.step("b", name_of, "b")
+    await ctx.step("a", name_of, "a")
+
+
+async def turned_to_sleep(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.sleep("b", 5)
+
+
+async def moved_to_a_task(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await asyncio.gather(asyncio.create_task(_call(ctx)))
+
+
+async def _call(ctx: WorkflowContext) -> str:
+    return await ctx.step("b", name_of, "b")
+
+
+async def returned(ctx: WorkflowContext) -> str:
+    return await ctx.step("a", name_of, "a")
+
+
+async def raised(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    raise ValueError("a defect of the new code")
+
+
+def of_another_type(letter: str) -> int:
+    return len(letter)
+
+
+async def retyped(ctx: WorkflowContext) -> None:
+    await ctx.step("a", of_another_type, "a")
+
+
+CHANGES = [renamed, removed, inserted, swapped, turned_to_sleep, moved_to_a_task, returned, raised, retyped]
+
+
+def parked() -> World:
+    """A run of `original` that has recorded a and b and rests."""
+    world = World(original, park_after=timedelta(0))
+    world.claim()
+    world.settle()
+    assert world.endings == [Ending.PARKED]
+    return world
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_code_that_does_not_fit_is_set_aside_before_it_does_anything(change: Body) -> None:
+    world = parked()
+    recorded = list(world.memory.records)
+
+    world.become(change)  # type: ignore[arg-type] # coroutine functions all
+    world.claim()
+    assert world.steps.running == []
+    world.settle()
+
+    assert world.steps.executed == ["0/a#1", "0/b#1"]
+    assert world.memory.records == recorded
+    assert world.memory.transition is not None
+    assert world.memory.transition.status is RunStatus.SLEEPING
+    assert world.memory.transition.error is not None
+    assert world.endings[-1] is Ending.RELEASED
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_run_that_was_set_aside_goes_on_with_code_that_fits(change: Body) -> None:
+    world = parked()
+    world.become(change)  # type: ignore[arg-type] # coroutine functions all
+    world.claim()
+    world.settle()
+
+    world.become(original)
+    outcome = world.finish()
+
+    assert outcome.value == "ABC"
+    assert world.steps.executed == ["0/a#1", "0/b#1", "0/c#1"]
+
+
+def test_a_divergence_shows_what_was_expected_and_what_was_found() -> None:
+    world = parked()
+
+    world.become(inserted)
+    world.claim()
+    world.settle()
+
+    transition = world.memory.transition
+    assert transition is not None
+    error = decode_error(transition.error or "")
+    assert error.type == "DivergenceError"
+    assert "STEP 0/b#1" in error.message
+    assert "STEP 0/new#1" in error.message
+    assert "code that fits its record" in (transition.waits or "")
+
+
+def test_steps_added_after_the_record_are_no_divergence() -> None:
+    async def longer(ctx: WorkflowContext) -> str:
+        first = await ctx.step("a", name_of, "a")
+        second, _ = await asyncio.gather(ctx.step("b", name_of, "b"), ctx.step("new", name_of, "new"))
+        return first + second
+
+    world = parked()
+
+    world.become(longer)
+
+    assert world.finish().value == "AB"
+    assert world.steps.executed == ["0/a#1", "0/b#1", "0/new#1"]
+
+
+async def test_a_stored_run_rests_under_wrong_code_and_ends_under_right_code(
+    any_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "_SECOND_LOOK", timedelta(milliseconds=50))
+    executed: list[str] = []
+
+    def note(letter: str) -> str:
+        executed.append(letter)
+        return letter.upper()
+
+    async def right(ctx: WorkflowContext) -> str:
+        first = await ctx.step("a", note, "a")
+        await ctx.sleep("rest", 1.5)
+        return first + await ctx.step("b", note, "b")
+
+    async def wrong(ctx: WorkflowContext) -> str:
+        return await ctx.step("z", note, "z")
+
+    async def until_waiting(kagzi: Kagzi, run_id: str, what: str) -> None:
+        async with asyncio.timeout(20):
+            while what not in str((await kagzi.handle(run_id).describe()).waiting_for):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async with Kagzi(any_database_url) as kagzi:
+        handle = await kagzi.register_workflow("order", right).start()
+        async with kagzi.create_worker():
+            await until_waiting(kagzi, handle.run_id, "rest")
+    async with Kagzi(any_database_url) as kagzi:
+        kagzi.register_workflow("order", wrong)
+        async with kagzi.create_worker():
+            await until_waiting(kagzi, handle.run_id, "code that fits its record")
+            run = await kagzi.handle(handle.run_id).describe()
+    assert run.status is RunStatus.SLEEPING
+    assert executed == ["a"]
+    async with Kagzi(any_database_url) as kagzi:
+        kagzi.register_workflow("order", right)
+        async with kagzi.create_worker():
+            assert await kagzi.handle(handle.run_id).result(timeout=20) == "AB"
+
+    assert executed == ["a", "b"]

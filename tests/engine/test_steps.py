@@ -1,0 +1,218 @@
+"""Steps on a real worker: where their functions run, what they see, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kagzi import Kagzi, WorkflowContext, WorkflowFailed, step_info
+from kagzi.model.error import ErrorKind
+
+_mood: contextvars.ContextVar[str] = contextvars.ContextVar("mood", default="calm")
+
+
+@pytest.fixture
+async def kagzi() -> AsyncIterator[Kagzi]:
+    """An application in memory."""
+    async with Kagzi("sqlite://") as application:
+        yield application
+
+
+async def run(kagzi: Kagzi, body: Any, **worker: Any) -> Any:
+    """Execute a workflow function on a worker."""
+    workflow: Any = kagzi.register_workflow("program", body)
+    async with kagzi.create_worker(**worker):
+        return await (await workflow.start()).result(timeout=20)
+
+
+# -- where -------------------------------------------------------------------------------------------------------
+
+
+async def test_async_functions_run_on_the_workers_loop_and_plain_ones_in_threads(kagzi: Kagzi) -> None:
+    here = threading.current_thread().name
+
+    async def on_the_loop() -> str:
+        return threading.current_thread().name
+
+    def in_a_thread() -> str:
+        return threading.current_thread().name
+
+    class Callable:
+        async def __call__(self) -> str:
+            return threading.current_thread().name
+
+    async def body(ctx: WorkflowContext) -> list[str]:
+        functions: list[Any] = [on_the_loop, functools.partial(on_the_loop), Callable(), in_a_thread]
+        return [await ctx.step("where", function) for function in functions]
+
+    *loop, thread = await run(kagzi, body)
+
+    assert loop == [here] * 3
+    assert thread.startswith("kagzi-step")
+
+
+async def test_a_lambda_that_makes_a_coroutine_is_awaited_on_the_loop(kagzi: Kagzi) -> None:
+    async def on_the_loop(greeting: str) -> list[str]:
+        return [greeting, threading.current_thread().name]
+
+    async def body(ctx: WorkflowContext) -> object:
+        return await ctx.step("greet", lambda: on_the_loop("hello"))
+
+    assert await run(kagzi, body) == ["hello", threading.current_thread().name]
+
+
+async def test_no_body_runs_inside_a_task_of_the_workers_loop(kagzi: Kagzi) -> None:
+    """From CPython 3.14 on, a thread has one current task: a body that ran inside another could not run its own."""
+    real = asyncio.get_running_loop()
+    tasks: list[object] = []
+
+    async def quick() -> None:
+        return None
+
+    async def body(ctx: WorkflowContext) -> None:
+        try:
+            tasks.append(asyncio.current_task(real))
+            await ctx.step("thread", str, "x")
+            tasks.append(asyncio.current_task(real))
+            await ctx.step("loop", quick)
+            tasks.append(asyncio.current_task(real))
+            await asyncio.sleep(0.01)
+            tasks.append(asyncio.current_task(real))
+            await ctx.sleep("long", 5_000)
+        finally:
+            tasks.append(asyncio.current_task(real))
+
+    workflow = kagzi.register_workflow("program", body)
+    async with kagzi.create_worker():
+        handle = await workflow.start()
+        async with asyncio.timeout(20):
+            while not (await handle.describe()).waiting_for:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    assert tasks == [None] * 5
+
+
+async def test_what_a_step_sets_in_its_context_is_seen_by_no_other_step(kagzi: Kagzi) -> None:
+    async def spoil() -> str:
+        before = _mood.get()
+        _mood.set("spoilt")
+        return before
+
+    async def body(ctx: WorkflowContext) -> list[str]:
+        first = await ctx.step("spoil", spoil)
+        rest = await asyncio.gather(*(ctx.step("spoil", spoil) for _ in range(3)))
+        return [first, *rest, _mood.get(), await ctx.step("look", _mood.get)]
+
+    assert await run(kagzi, body, max_concurrent_steps=1) == ["calm"] * 6
+
+
+async def test_a_step_knows_about_itself(kagzi: Kagzi) -> None:
+    def tell() -> list[Any]:
+        told = step_info()
+        return [told.run_id, told.step_id, told.name, told.attempt, told.idempotency_key, told.cancelled]
+
+    async def body(ctx: WorkflowContext) -> list[Any]:
+        await asyncio.gather(ctx.step("tell", tell), ctx.step("tell", tell))
+        return [ctx.run_id, await ctx.step("tell", tell)]
+
+    run_id, told = await run(kagzi, body)
+
+    assert told == [run_id, "0/tell#3", "tell", 1, f"{run_id}:0/tell#3", False]
+
+
+# -- how they end ------------------------------------------------------------------------------------------------
+
+
+async def test_an_async_step_that_takes_too_long_is_cancelled_and_fails(kagzi: Kagzi) -> None:
+    cancelled = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def body(ctx: WorkflowContext) -> None:
+        await ctx.options(timeout=0.02).step("endless", endless)
+
+    with pytest.raises(WorkflowFailed) as caught:
+        await run(kagzi, body)
+
+    assert cancelled.is_set()
+    assert caught.value.error.kind is ErrorKind.TIMEOUT
+    assert "longer than its timeout of 0.02 s" in caught.value.error.message
+
+
+async def test_a_plain_step_that_takes_too_long_fails_and_learns_of_it(kagzi: Kagzi) -> None:
+    learnt = threading.Event()
+
+    def until_cancelled() -> None:
+        told = step_info()
+        while not told.cancelled:
+            threading.Event().wait(0.005)
+        learnt.set()
+
+    async def body(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.options(timeout=timedelta(milliseconds=20)).step("wait", until_cancelled)
+        except Exception as error:
+            return str(error)
+        return ""
+
+    assert "StepTimeout" in await run(kagzi, body)
+    assert await asyncio.to_thread(learnt.wait, 10)
+
+
+async def test_a_timeout_in_the_body_cancels_the_step(kagzi: Kagzi) -> None:
+    cancelled = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def body(ctx: WorkflowContext) -> str:
+        try:
+            async with asyncio.timeout(0.02):
+                await ctx.step("endless", endless)
+        except TimeoutError:
+            return "too late"
+        return ""
+
+    assert await run(kagzi, body) == "too late"
+    async with asyncio.timeout(10):
+        await cancelled.wait()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, StopAsyncIteration, BaseException])
+async def test_a_step_may_raise_anything(kagzi: Kagzi, error: type[BaseException]) -> None:
+    async def raise_async() -> None:
+        raise error("on the loop")
+
+    def raise_in_thread() -> None:
+        raise error("in a thread")
+
+    async def body(ctx: WorkflowContext) -> list[str]:
+        results = await asyncio.gather(
+            ctx.step("async", raise_async), ctx.step("thread", raise_in_thread), return_exceptions=True
+        )
+        return [str(result) for result in results]
+
+    for failure in await run(kagzi, body):
+        assert error.__name__ in failure
+
+
+async def test_a_thread_may_raise_stop_iteration(kagzi: Kagzi) -> None:
+    async def body(ctx: WorkflowContext) -> object:
+        return await ctx.step("next", next, iter(()))
+
+    with pytest.raises(WorkflowFailed, match="StopIteration"):
+        await run(kagzi, body)
