@@ -14,7 +14,7 @@ import pytest
 from kagzi import Kagzi, StepFailed, WorkflowContext, WorkflowFailed, step_info
 from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.store.sqlite.store import SqliteStore
-from kagzi.testing import Environment, stage
+from kagzi.testing import Environment, NotQuiet, stage
 
 
 async def _double(number: int) -> int:
@@ -290,3 +290,14 @@ async def test_a_body_that_waits_for_nothing_is_a_failure_of_its_own(kagzi: Kagz
         with pytest.raises(WorkflowFailed, match="can't happen"):
             await handle.result()
     assert report.writes == ("start of the run", "failure of the run")
+
+
+async def test_a_workflow_without_an_end_is_reported(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def endless(ctx: WorkflowContext) -> None:
+        while True:
+            await ctx.sleep("day", timedelta(days=1))
+
+    async with Environment(kagzi, limit=0.1) as env:
+        with pytest.raises(NotQuiet, match="runs still go on"):
+            await env.crash_everywhere(endless)

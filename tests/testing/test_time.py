@@ -197,7 +197,7 @@ async def test_a_stand_in_can_take_virtual_time(kagzi: Kagzi) -> None:
 async def test_the_timeout_of_a_step_counts_virtual_time_for_a_stand_in_that_sleeps(kagzi: Kagzi) -> None:
     @kagzi.workflow
     async def limited(ctx: WorkflowContext) -> str:
-        return await ctx.options(timeout=10).step("slow", _hello)
+        return await ctx.options(timeout=1800).step("slow", _hello)
 
     async with Environment(kagzi) as env:
 
@@ -207,13 +207,40 @@ async def test_the_timeout_of_a_step_counts_virtual_time_for_a_stand_in_that_sle
 
         env.mock("slow", for_an_hour)
         handle = await limited.start()
-        await env.advance(9)
+        await env.advance(1799)
         assert await handle.status() is RunStatus.RUNNING
         await env.advance(1)
+        assert await handle.status() is RunStatus.FAILED
         with pytest.raises(WorkflowFailed) as failed:
             await handle.result()
         assert failed.value.error.kind is ErrorKind.TIMEOUT
-        assert "longer than its timeout of 10 s" in failed.value.error.message
+        assert "longer than its timeout of 1800 s" in failed.value.error.message
+
+
+async def test_a_result_that_is_awaited_already_comes_when_time_has_passed(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def sleeper(ctx: WorkflowContext) -> str:
+        await ctx.sleep("month", timedelta(days=30))
+        return "awake"
+
+    async with Environment(kagzi) as env:
+        handle = await sleeper.start()
+        result = asyncio.ensure_future(handle.result())
+        await env.advance(timedelta(days=29))
+        assert not result.done()
+        await env.advance(timedelta(days=1))
+        assert await asyncio.wait_for(result, 5) == "awake"
+
+
+async def test_a_start_that_is_under_way_is_waited_for(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def quick(ctx: WorkflowContext) -> str:
+        return await ctx.step("hello", _hello)
+
+    async with Environment(kagzi) as env:
+        starting = asyncio.ensure_future(quick.start())
+        await env.settle()
+        assert await (await starting).status() is RunStatus.COMPLETED
 
 
 @pytest.mark.parametrize("duration", [-1, timedelta(microseconds=-1), float("nan")])
@@ -223,15 +250,16 @@ async def test_time_cannot_be_advanced_backwards(kagzi: Kagzi, duration: float |
             await env.advance(duration)
 
 
-async def test_a_run_that_never_comes_to_rest_is_reported(kagzi: Kagzi) -> None:
+@pytest.mark.parametrize("pause", [0.0, 1e-6], ids=["no time", "hardly any time"])
+async def test_a_run_that_never_comes_to_rest_is_reported(kagzi: Kagzi, pause: float) -> None:
     @kagzi.workflow
     async def busy(ctx: WorkflowContext) -> None:
         while True:
-            await ctx.sleep("nothing", 0)
+            await ctx.sleep("pause", pause)
 
     async with Environment(kagzi, limit=0.1) as env:
         await busy.start()
-        with pytest.raises(NotQuiet, match="go on and on without time passing"):
+        with pytest.raises(NotQuiet, match=r"after 0\.1 s of real time .* runs still go on"):
             await env.advance(1)
 
 

@@ -82,13 +82,14 @@ class Rehearsal:
     async def _execute(self, witness: Witness) -> _Outcome:
         """Execute the run to its end on a stage of its own; another worker takes over where one dies."""
         async with self._open_stage(witness) as stage:
+            deadline = stage.deadline
             try:
                 await stage.process.line.start([self._new_run])
             except Died:
                 await stage.recover()
                 await stage.process.line.start([self._new_run])  # as a client does that got no answer
             while True:
-                await stage.settle()
+                await stage.settle(deadline=deadline)
                 if stage.process.line.is_cut:
                     await stage.recover()
                     continue

@@ -34,7 +34,7 @@ class Environment:
     `env.sleep`.
 
     `now` is the moment at which the clock begins to stand, the real one by default. `limit` is how much real time
-    (seconds or timedelta) one `advance` or `settle` may take.
+    (seconds or timedelta) one `advance` or `settle`, or one execution by `crash_everywhere`, may take.
     """
 
     def __init__(self, kagzi: Kagzi, *, now: datetime | None = None, limit: Duration = 30.0) -> None:
@@ -79,7 +79,8 @@ class Environment:
 
     async def settle(self) -> None:
         """Wait until nothing is executing and nothing is due, without letting time pass. Raises NotQuiet."""
-        await self._current.settle()
+        stage = self._current
+        await stage.settle(deadline=stage.deadline)
 
     async def sleep(self, duration: Duration) -> None:
         """For stand-ins and steps: take `duration` of virtual time. The clock does not wait for who waits for it."""

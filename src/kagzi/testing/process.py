@@ -39,7 +39,9 @@ class Process:
         on_stir: Callable[[], None],
     ) -> None:
         self.line = Line(store, witness=witness, on_stir=on_stir)
-        self.steps = RehearsedSteps(mocks=mocks, witness=witness, on_ended=on_stir)
+        self.steps = RehearsedSteps(
+            mocks=mocks, witness=witness, on_ended=on_stir, threads=kagzi.settings.max_step_threads
+        )
         self.connection: Connection = kagzi.connection_to(self.line, clock=clock)
         options = WorkerOptions(
             worker_id="environment",

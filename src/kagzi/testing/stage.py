@@ -76,23 +76,37 @@ class Stage:
 
     # -- time --------------------------------------------------------------------------------------------------
 
-    async def settle(self) -> None:
+    @property
+    def deadline(self) -> float:
+        """When what begins now has taken too much real time, by the monotonic clock."""
+        return monotonic() + self._limit_s
+
+    async def settle(self, *, deadline: float) -> None:
         """Wait until nothing happens any more without time passing, or until the worker is dead.
 
-        Raises NotQuiet where that takes too long in real time.
+        Raises NotQuiet once the deadline has passed.
         """
-        await self._settle(monotonic() + self._limit_s)
+        for _ in range(3):  # what the caller has just set going gets as far as to be seen
+            await asyncio.sleep(0)
+        line = self.process.line
+        while not line.is_cut:
+            if monotonic() > deadline:
+                raise self._not_quiet()
+            await self._until(lambda: self.process.is_at_rest, deadline)
+            writes = line.writes
+            if await self._claims_nothing(deadline) and line.writes == writes and self.process.is_at_rest:
+                return
 
     async def advance(self, duration: timedelta) -> None:
         """Let time pass, from one moment at which something is due to the next, everything quiet in between."""
-        deadline = monotonic() + self._limit_s
+        deadline = self.deadline
         target = after(self.clock.now(), duration, what="the duration of advance")
-        await self._settle(deadline)
+        await self.settle(deadline=deadline)
         while (moment := self.next_moment) is not None and moment <= target:
             self.clock.move_to(moment)
-            await self._settle(deadline)
+            await self.settle(deadline=deadline)
         self.clock.move_to(target)
-        await self._settle(deadline)
+        await self.settle(deadline=deadline)
 
     @property
     def next_moment(self) -> datetime | None:
@@ -139,16 +153,6 @@ class Stage:
 
     # -- quiet -------------------------------------------------------------------------------------------------
 
-    async def _settle(self, deadline: float) -> None:
-        for _ in range(3):  # what the caller has just set going gets as far as to be seen
-            await asyncio.sleep(0)
-        line = self.process.line
-        while not line.is_cut:
-            await self._until(lambda: self.process.is_at_rest, deadline)
-            writes = line.writes
-            if await self._claims_nothing(deadline) and line.writes == writes and self.process.is_at_rest:
-                return
-
     async def _claims_nothing(self, deadline: float) -> bool:
         """Have the worker look for due runs, and say whether there was none."""
         line = self.process.line
@@ -159,9 +163,12 @@ class Stage:
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
         """Wait until `condition` holds or the worker is dead."""
+        await self._wait_for(lambda: self.process.line.is_cut or condition(), deadline)
+
+    async def _wait_for(self, condition: Callable[[], bool], deadline: float) -> None:
         while True:
             for _ in range(_TURNS):
-                if self.process.line.is_cut or condition():
+                if condition():
                     return
                 await asyncio.sleep(0)
             if monotonic() > deadline:
@@ -179,10 +186,7 @@ class Stage:
                 "stand-in that is to take long awaits env.sleep(...)"
             )
         else:
-            what = (
-                "runs go on and on without time passing. A loop of sleeps that take no time, or of steps without an "
-                "end, looks like this"
-            )
+            what = "runs still go on. A loop without an end, or of sleeps that take no time, looks like this"
         return NotQuiet(f"after {self._limit_s:g} s of real time at {self.clock.now().isoformat()}, {what}.")
 
     # -- death -------------------------------------------------------------------------------------------------
@@ -194,7 +198,7 @@ class Stage:
         """
         dead = self.process
         await dead.kill(patience_s=self._limit_s)
-        await self._until_threads_end(dead)
+        await self._wait_for(lambda: not dead.steps.is_in_threads, self.deadline)
         await self.store.beat(Beat(worker=dead.key, lease=timedelta(microseconds=-1)))
         self.process = self._new_process()
         await self.process.begin()
@@ -202,16 +206,6 @@ class Stage:
         policy = RecoveryPolicy(poison_after=1_000_000, poison_error=encode_error(poison_error(crashes=1_000_000)))
         while (await self.store.recover(self._kagzi.settings.namespace, policy)).more:
             pass
-
-    async def _until_threads_end(self, process: Process) -> None:
-        deadline = monotonic() + self._limit_s
-        while process.steps.is_in_threads:
-            if monotonic() > deadline:
-                raise self._not_quiet()
-            self._stirred.clear()
-            alarm = asyncio.get_running_loop().call_later(_LOOK_S, self._stirred.set)
-            await self._stirred.wait()
-            alarm.cancel()
 
     def _new_process(self) -> Process:
         return Process(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,6 @@ from kagzi.testing.mocks import Mock
 from kagzi.testing.witness import Witness
 
 _LIMIT = 1_000_000
-_THREADS = 32
 
 
 class RehearsedSteps(StepRunner):
@@ -23,8 +23,10 @@ class RehearsedSteps(StepRunner):
     nobody from moving it.
     """
 
-    def __init__(self, *, mocks: Mapping[str, Mock], witness: Witness | None, on_ended: Callable[[], None]) -> None:
-        super().__init__(limit=_LIMIT, threads=_THREADS)
+    def __init__(
+        self, *, mocks: Mapping[str, Mock], witness: Witness | None, on_ended: Callable[[], None], threads: int
+    ) -> None:
+        super().__init__(limit=_LIMIT, threads=threads)
         self._mocks = mocks
         self._witness = witness
         self._on_ended = on_ended
@@ -79,7 +81,8 @@ class RehearsedSteps(StepRunner):
                 return fn(*args, **kwargs)
             finally:
                 self._in_threads.discard(step)
-                loop.call_soon_threadsafe(self._on_ended)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(self._on_ended)
 
         is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
         return call if is_async else call_in_thread
