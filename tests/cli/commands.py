@@ -67,6 +67,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         self.pid = self._process.pid
         self.lines: list[str] = []
@@ -93,6 +94,10 @@ class Command:
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)
+
+    def press_ctrl_c(self) -> None:
+        """Do what a terminal does: interrupt the whole process group in its foreground."""
+        os.killpg(self.pid, signal.SIGINT)
 
     def wait(self, *, within_s: float = PATIENCE_S) -> int:
         """Wait for the end and give the exit status."""

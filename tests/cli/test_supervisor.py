@@ -55,12 +55,12 @@ def test_a_run_goes_on_in_another_process_when_its_own_is_killed(sqlite_url: str
     assert entries(ledger) == ["begun", "begun", "done"]
 
 
-def test_a_signal_reaches_each_worker_once_and_all_drain(sqlite_url: str, tmp_path: Path) -> None:
+def test_ctrl_c_reaches_each_worker_once_and_all_drain(sqlite_url: str, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     with a_worker("--processes", "2", "--json", url=sqlite_url) as supervisor:
         run = answer("run", "slow", "--args", f'["{ledger}", 1]', "--detach", url=sqlite_url)
         wait_until(lambda: entries(ledger) == ["begun"])
-        supervisor.send(signal.SIGINT)
+        supervisor.press_ctrl_c()
         status = supervisor.wait()
 
     found = answer("runs", "show", run["run_id"], url=sqlite_url)

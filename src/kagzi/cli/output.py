@@ -83,7 +83,7 @@ def status_text(status: str, *, width: int = 0) -> str:
 
 
 def echo_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns: fitted to a terminal, whole where a program or a file takes them."""
+    """Print columns: fitted to a terminal, whole where a program or a file takes them. The first is never folded."""
     import sys
 
     from rich.console import Console
@@ -92,8 +92,8 @@ def echo_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     console = Console() if sys.stdout.isatty() else Console(width=10_000)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*[Text(printable(cell), style=_COLOURS.get(cell, "")) for cell in row])
     console.print(table)
