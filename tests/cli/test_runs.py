@@ -160,7 +160,7 @@ def test_a_failed_run_shows_its_error_without_touching_the_terminal(sqlite_url: 
 
 
 @pytest.mark.parametrize(
-    "which", ["nobody", "01a205e3-0823-7000-ac34-3892f38c1cfc", "", "x" * 10_000, "'; DROP TABLE workflow_runs; --"]
+    "which", ["nobody", "01a205e3-0823-7000-ac34-3892f38c1cfc", "\x1b[31m", "'; DROP TABLE workflow_runs; --"]
 )
 def test_a_run_that_is_not_there_gives_status_1(any_database_url: str, which: str) -> None:
     called("db", "migrate", url=any_database_url)
@@ -169,4 +169,14 @@ def test_a_run_that_is_not_there_gives_status_1(any_database_url: str, which: st
 
     assert done.exit_code == 1
     assert "no run has the id" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("which", ["", "x" * 10_000])
+def test_an_id_that_no_run_can_have_gives_status_2(sqlite_url: str, which: str) -> None:
+    called("db", "migrate", url=sqlite_url)
+
+    done = called("runs", "show", which, url=sqlite_url)
+
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1

@@ -63,7 +63,10 @@ def list_runs(**wanted: Any) -> None:
 @common_options
 def show(which: str) -> None:
     """Show one run, by its run_id or the id that it was started with: its steps, what it waits for, its error."""
-    run, steps = complete(_look(which))
+    try:
+        run, steps = complete(_look(which))
+    except ValueError as error:
+        raise Refused(str(error)) from error
     if wants_json():
         echo_json(run_as_json(run) | {"steps": [step_as_json(step) for step in steps]})
         return
