@@ -62,7 +62,7 @@ def test_a_module_that_lacks_a_package_says_which(sqlite_url: str, tmp_path: Pat
 def test_several_applications_in_a_module_must_be_told_apart(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "twins.py").write_text("from kagzi import Kagzi\none, two = Kagzi(), Kagzi()\n")
 
-    done = kagzi("worker", "twins", url=sqlite_url, cwd=tmp_path)
+    done = kagzi("worker", "twins", url=sqlite_url, cwd=tmp_path, PYTHONSAFEPATH="1")
 
     assert done.returncode == 2
     assert "Name one of: twins:one, twins:two" in done.stderr
