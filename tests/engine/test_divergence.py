@@ -195,3 +195,18 @@ async def test_a_stored_run_rests_under_wrong_code_and_ends_under_right_code(
             assert await kagzi.handle(handle.run_id).result(timeout=20) == "AB"
 
     assert executed == ["a", "b"]
+
+
+def test_a_signature_that_no_longer_takes_the_input_is_set_aside() -> None:
+    async def with_another_parameter(ctx: WorkflowContext, letter: str) -> str:
+        return letter
+
+    world = parked()
+    world.become(with_another_parameter)
+    world.claim()
+    world.settle()
+    assert world.endings[-1] is Ending.RELEASED
+
+    world.become(original)
+
+    assert world.finish().value == "ABC"

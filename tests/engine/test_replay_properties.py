@@ -23,7 +23,7 @@ choices = st.binary(min_size=20, max_size=200).map(Choices)
 
 
 @pytest.mark.slow
-@settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=programs, choices=choices)
 def test_every_replay_asks_the_same_sees_the_same_and_ends_the_same(program: Part, choices: Choices) -> None:
     Trial(program, choices).run()

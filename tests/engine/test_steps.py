@@ -192,7 +192,9 @@ async def test_a_timeout_in_the_body_cancels_the_step(kagzi: Kagzi) -> None:
         await cancelled.wait()
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, StopAsyncIteration, BaseException])
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError, GeneratorExit, StopAsyncIteration, SystemExit, BaseException]
+)
 async def test_a_step_may_raise_anything(kagzi: Kagzi, error: type[BaseException]) -> None:
     async def raise_async() -> None:
         raise error("on the loop")
@@ -216,3 +218,54 @@ async def test_a_thread_may_raise_stop_iteration(kagzi: Kagzi) -> None:
 
     with pytest.raises(WorkflowFailed, match="StopIteration"):
         await run(kagzi, body)
+
+
+async def test_a_body_that_exits_fails_its_run_and_not_its_worker(kagzi: Kagzi) -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        await ctx.step("double", str, "x")
+        raise SystemExit(3)
+
+    with pytest.raises(WorkflowFailed, match="SystemExit"):
+        await run(kagzi, body)
+
+
+# -- what they can't do ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("misuse", ["step", "sleep", "random", "uuid4", "await"])
+async def test_the_context_of_a_body_is_refused_inside_a_step(kagzi: Kagzi, misuse: str) -> None:
+    """It would be asked for by the first execution only: no replay executes the step again."""
+
+    async def body(ctx: WorkflowContext) -> list[Any]:
+        call = ctx.step("later", str, "later")
+
+        async def misusing() -> object:
+            match misuse:
+                case "step":
+                    return await ctx.step("inner", str, "x")
+                case "sleep":
+                    await ctx.sleep("inner", 0)
+                    return None
+                case "random":
+                    return ctx.random()
+                case "uuid4":
+                    return str(ctx.uuid4())
+                case _:
+                    return await call
+
+        def misusing_in_a_thread() -> object:
+            return str(ctx.step("inner", str, "x") if misuse == "step" else ctx.random())
+
+        steps = ctx.step("outer", misusing), ctx.step("outer", misusing_in_a_thread)
+        failures = await asyncio.gather(*steps, return_exceptions=True)
+        return [*map(str, failures), await call]
+
+    workflow: Any = kagzi.register_workflow("program", body)
+    async with kagzi.create_worker():
+        handle = await workflow.start()
+        *failures, later = await handle.result(timeout=20)
+        history = await handle.history()
+
+    assert [("outside of the workflow's body" in failure) for failure in failures] == [True, True]
+    assert later == "later"
+    assert sorted(step.step_id for step in history) == ["0/later#1", "0/outer#1", "0/outer#2"]

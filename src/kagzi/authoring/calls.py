@@ -75,8 +75,8 @@ class StepCall(_Awaited[R]):
         return True
 
     def _ask(self) -> None:
-        self.asked = True
         self.port.ask(self)
+        self.asked = True
 
     def __repr__(self) -> str:
         """Name the step and say where it stands."""

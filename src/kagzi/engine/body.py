@@ -22,7 +22,7 @@ from kagzi.engine.loop import WorkflowLoop
 from kagzi.engine.runlog import RunLogger
 from kagzi.engine.tasks import WorkflowTask
 from kagzi.engine.timers import Timer, Timers
-from kagzi.errors import Parked
+from kagzi.errors import KagziError, Parked
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepKind
 
@@ -112,6 +112,7 @@ class Body:
     @property
     def chance(self) -> random.Random:
         """Chance, seeded by the run."""
+        self._check_running()
         if self._chance is None:
             self._chance = random.Random(self.run_id)
         return self._chance
@@ -125,6 +126,7 @@ class Body:
 
     def identify(self, name: str) -> str:
         """Give the next operation of this name in the current task its identity."""
+        self._check_running()
         if self._loop.refuses():
             raise Parked
         return self._loop.scope.identify(name)
@@ -139,6 +141,7 @@ class Body:
 
     def ask(self, call: StepCall[Any]) -> None:
         """Have the step executed, or its recorded result delivered."""
+        self._check_running()
         if self._loop.refuses():
             raise Parked
         self.unawaited.pop(call.step_id, None)
@@ -162,6 +165,14 @@ class Body:
             self.withdrawn.add(step_id)
             self.timers.discard(step_id)
             self._on_withdrawn(step_id)
+
+    def _check_running(self) -> None:
+        if asyncio._get_running_loop() is not self._loop:
+            raise KagziError(
+                "the context was used outside of the workflow's body, such as in the function of a step. A replay does "
+                "not execute the step again, so it would go another way. Use the context in the body only; inside a "
+                "step, call functions as they are."
+            )
 
     # -- what its loop asks for (engine.loop.Timers) -----------------------------------------------------------
 

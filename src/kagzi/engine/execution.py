@@ -89,13 +89,12 @@ class Execution:
         try:
             where = f"the input of workflow {self.workflow!r}"
             args, kwargs = self._definition.arguments.decode(self._claim.input, where=where)
-        except PayloadError as error:
-            self._fail(error)
-            return
-        try:
             self._body.begin(self._definition.fn, args, kwargs)
-        except TypeError as error:  # the function's parameters have changed since the run was started
-            self._fail(error)
+        except (PayloadError, TypeError) as error:  # the function's parameters are not those of the start
+            if self._history.last_seq:  # they were once, so that is the code's fault (P16)
+                self._set_aside(error)
+            else:
+                self._fail(error)
             return
         self._pump()
 
@@ -350,7 +349,7 @@ class Execution:
         described = failures.describe(explained(error), now=self._host.clock.now())
         self._close(lifecycle.fail(self.run_id, self.fence, error=failures.encode_error(described)))
 
-    def _set_aside(self, error: KagziError) -> None:
+    def _set_aside(self, error: Exception) -> None:
         """The code doesn't fit the record: leave the run for code that does (P16)."""
         now = self._host.clock.now()
         logger.error(

@@ -93,8 +93,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 handle = ready.popleft()
                 try:
                     handle.run()
-                except (KeyboardInterrupt, SystemExit):
+                except KeyboardInterrupt:
                     raise
+                except SystemExit:  # of a task, which has it as its exception: it ends the run, not the worker
+                    continue
                 except BaseException as error:  # of a callback of the body's own: reported, as in asyncio
                     self.call_exception_handler({"message": f"{handle!r} failed", "exception": error})
         finally:

@@ -144,10 +144,10 @@ class StepRunner:
             if not step.stopped:  # raised by the function itself
                 owner.failed(step, error)
             return
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             self._ended(step)
             raise
-        except BaseException as error:
+        except BaseException as error:  # SystemExit too: a step that exits must not take every other run along
             self._ended(step)
             error.__traceback__ = _own_traceback(error)
             owner.failed(step, error)
