@@ -34,14 +34,13 @@ def test_a_misspelt_command_gives_status_2(sqlite_url: str, arguments: tuple[str
     assert called(*arguments, url=sqlite_url).exit_code == 2
 
 
-def test_help_imports_nothing_that_it_does_not_need() -> None:
+def test_help_leaves_out_what_it_does_not_need() -> None:
     code = "import sys, json, kagzi.cli.main; print(json.dumps(list(sys.modules)))"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    # Half of these alone take longer than all the rest of `kagzi --help`.
-    unneeded = {"asyncio", "msgspec", "rich", "apsw", "asyncpg", "uvloop", "pydantic", "kagzi.app.kagzi"}
-    assert set(json.loads(done.stdout)).isdisjoint(unneeded)
+    # rich and the drivers are the slow ones; each is imported where it is used.
+    assert set(json.loads(done.stdout)).isdisjoint({"rich", "apsw", "asyncpg", "uvloop", "pydantic"})
 
 
 def test_everything_public_is_there_and_nothing_else() -> None:
