@@ -48,6 +48,18 @@ def with_options(options: StartOptions, given: Mapping[str, Any]) -> StartOption
     return merged
 
 
+_LONGEST_DELAY = timedelta(days=365 * 1000)
+
+
+def _delay(delay: Any) -> timedelta:
+    # The moment is reckoned by the store's clock, so the bound is a round number well before the year 9999: a later
+    # moment can be stored and not be read back.
+    span = as_duration(delay, what="delay")
+    if span > _LONGEST_DELAY:
+        raise ValueError(f"delay is {span}; at most 1,000 years ({_LONGEST_DELAY.days} days) can be kept.")
+    return span
+
+
 def _tags(tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Sequence | set | frozenset):
         raise TypeError(f"tags must be a list of texts, not {type(tags).__name__}.")
@@ -64,7 +76,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "id": lambda value: check_name(value, what="the id of a run", limit=ID_LIMIT),
     "queue": lambda value: check_name(value, what="the name of a queue"),
     "priority": check_priority,
-    "delay": lambda value: as_duration(value, what="delay"),
+    "delay": _delay,
     "at": lambda value: as_moment(value, what="at"),
     "version": lambda value: check_version(value, what="version"),
     "tags": _tags,
