@@ -305,8 +305,8 @@ class Execution:
 
     def _deliver_again(self, operation: Operation, record: StepRecord) -> None:
         self._timers.discard(record.step_id)
-        assert record.finished_at is not None, "a stored record has its time"
-        self._body.deliver(decode_record(operation, record, self._host.payloads), record.finished_at)
+        at = record.finished_at or self._claim.started_at  # a damaged row may have lost its time (P23)
+        self._body.deliver(decode_record(operation, record, self._host.payloads), at)
 
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""

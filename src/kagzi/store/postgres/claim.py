@@ -15,7 +15,7 @@ from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.floors import SLOW, Floors, Lane
-from kagzi.store.postgres.rows import RECORD_COLUMNS, step_record
+from kagzi.store.postgres.rows import RECORD_COLUMNS, readable, step_record
 from kagzi.store.sql.histories import sort_histories
 
 # A lane is a queue, a workflow's version and a priority, and in the claim index its runs stand in order of due time.
@@ -103,6 +103,7 @@ SELECT now(),
             SELECT r.available_at FROM {schema}.workflow_runs AS r
             WHERE r.namespace = $2 AND r.queue = l.queue AND r.workflow = l.workflow AND r.version = l.version
                 AND r.priority = l.priority AND r.status IN ('PENDING', 'SLEEPING') AND r.available_at > now()
+                AND r.available_at < '9999-12-31'
             ORDER BY r.available_at LIMIT 1
         ) AS n
     ) END,
@@ -110,9 +111,9 @@ SELECT now(),
     -- The server's own time, which no busy client can spoil. A slow claim tells its lanes (see floors.py).
     extract(epoch FROM clock_timestamp() - now())::double precision,
     {lanes_found},
-    t.available_at,
+    {due_at},
     t.run_id::text, t.id, t.workflow, t.version, t.queue, t.priority, t.input, t.fence, t.inbox, t.attempts,
-    t.started_at, t.parent_run_id::text
+    {started_at}, t.parent_run_id::text
 FROM (SELECT) AS always
 LEFT JOIN taken AS t ON true
 ORDER BY t.priority DESC, t.available_at
@@ -122,6 +123,8 @@ _SLOW_LANES = """CASE WHEN clock_timestamp() - now() >= $7 THEN (
         SELECT coalesce(json_agg(to_json(l)), '[]')::text
         FROM (SELECT queue, workflow, version, priority FROM lane) AS l
     ) END"""
+
+_TAKE = _TAKE.replace("{due_at}", readable("t.available_at")).replace("{started_at}", readable("t.started_at"))
 
 _EVERYWHERE = _LANES + _TAKE.replace("{lanes_found}", _SLOW_LANES)
 _FURTHER_ON = _KNOWN_LANES + _TAKE.replace("{lanes_found}", "NULL")

@@ -23,9 +23,22 @@ def word(known: dict[str, _Word], text: str) -> _Word:
     return known.get(text, text)  # type: ignore[arg-type]  # a StrEnum is a str to whoever shows it
 
 
-RUN_COLUMNS = """r.run_id::text, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status,
-    r.attempts, r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at,
-    r.waits, r.worker_key::text, r.parent_run_id::text, r.tags, r.attributes, r.error"""
+_FIRST, _LAST = "timestamptz '0001-01-02 00:00+00'", "timestamptz '9999-12-31 00:00+00'"
+
+
+def readable(column: str) -> str:
+    """A column's moment, or the first or last that Python can name: beyond them the driver fails, for all rows at once.
+
+    Kagzi stores none such, so only a damaged row has one (P23).
+    """
+    return f"CASE WHEN {column} > {_LAST} THEN {_LAST} WHEN {column} < {_FIRST} THEN {_FIRST} ELSE {column} END"
+
+
+RUN_COLUMNS = f"""r.run_id::text, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status,
+    r.attempts, r.crashes, r.wakeups, r.fence, r.inbox, {readable("r.created_at")} AS created_at,
+    {readable("r.started_at")} AS started_at, {readable("r.finished_at")} AS finished_at,
+    {readable("r.available_at")} AS available_at, r.waits, r.worker_key::text, r.parent_run_id::text, r.tags,
+    r.attributes, r.error"""
 PAYLOAD_COLUMNS = "r.input, r.output"
 
 
@@ -60,8 +73,8 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
     )
 
 
-STEP_COLUMNS = """s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at, s.finished_at,
-    s.wake_at, s.child_run_id::text"""
+STEP_COLUMNS = f"""s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, {readable("s.started_at")},
+    {readable("s.finished_at")}, {readable("s.wake_at")}, s.child_run_id::text"""
 
 
 def stored_step(row: Row) -> StoredStep:
@@ -81,8 +94,8 @@ def stored_step(row: Row) -> StoredStep:
     )
 
 
-RECORD_COLUMNS = """s.run_id::text, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at,
-    s.finished_at, s.child_run_id::text"""
+RECORD_COLUMNS = f"""s.run_id::text, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts,
+    {readable("s.started_at")}, {readable("s.finished_at")}, s.child_run_id::text"""
 
 
 def step_record(row: Row) -> StepRecord:

@@ -126,6 +126,12 @@ SET_DEFAULT_VERSION = each(_set_default_version)
 DEFAULT_VERSION = each(_default_version)
 
 
+# A damaged row may hold anything.
+_HAS_TAG = """
+EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.tags) THEN r.tags ELSE '[]' END) AS t WHERE t.value = ?)
+"""
+
+
 def _filtered(wanted: RunFilter) -> tuple[str, tuple[Any, ...]]:
     """The statement for just the conditions that are given."""
     sql = _FIND
@@ -137,7 +143,7 @@ def _filtered(wanted: RunFilter) -> tuple[str, tuple[Any, ...]]:
         ("r.id = ?", wanted.id),
         ("r.created_at > ?", None if wanted.created_after is None else micros(wanted.created_after)),
         ("r.run_id < ?", wanted.cursor),
-        *(("EXISTS (SELECT 1 FROM json_each(r.tags) AS t WHERE t.value = ?)", tag) for tag in wanted.tags),
+        *((_HAS_TAG, tag) for tag in wanted.tags),
     ]
     for condition, value in conditions:
         if value is not None:

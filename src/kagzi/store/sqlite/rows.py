@@ -27,6 +27,14 @@ def word(known: dict[str, _Word], text: str) -> _Word:
     return known.get(text, text)  # type: ignore[arg-type]  # a StrEnum is a str to whoever shows it
 
 
+def _texts(encoded: str) -> tuple[str, ...]:
+    """A list of texts; empty where a damaged row holds something else."""
+    try:
+        return msgspec.json.decode(encoded, type=tuple[str, ...])
+    except msgspec.MsgspecError:
+        return ()
+
+
 RUN_COLUMNS = """r.run_id, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status, r.attempts,
     r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at, r.waits,
     r.worker_key, r.parent_run_id, r.tags, r.attributes"""
@@ -57,7 +65,7 @@ def stored_run(row: Row) -> StoredRun:
         waits=row[17],
         worker_key=row[18],
         parent_run_id=row[19],
-        tags=tuple(msgspec.json.decode(row[20])),
+        tags=_texts(row[20]),
         attributes=row[21],
         input=row[22],
         output=row[23],
@@ -118,7 +126,7 @@ def stored_worker(row: Row) -> StoredWorker:
         namespace=row[2],
         host=row[3],
         pid=row[4],
-        queues=tuple(msgspec.json.decode(row[5])),
+        queues=_texts(row[5]),
         workflows=tuple((name, version) for name, version in msgspec.json.decode(row[6])),
         slots=row[7],
         state=word(_WORKER_STATES, row[8]),

@@ -25,13 +25,16 @@ def micros_or_none(moment: datetime | None) -> int | None:
 
 
 def moment(micros: int) -> datetime:
-    """The aware moment in UTC."""
-    return _EPOCH + timedelta(0, 0, micros)
+    """The aware moment in UTC; the first or the last that there is for what a damaged row says beyond them (P23)."""
+    try:
+        return _EPOCH + timedelta(0, 0, micros)
+    except OverflowError:
+        return moment(EARLIEST if micros < 0 else LATEST)
 
 
 def moment_or_none(micros: int | None) -> datetime | None:
     """The same, where there may be no moment."""
-    return None if micros is None else _EPOCH + timedelta(0, 0, micros)
+    return None if micros is None else moment(micros)
 
 
 def later(now: int, delay_s: float) -> int:
