@@ -24,7 +24,7 @@ def query(url: str, sql: LiteralString) -> list[Row]:
         return cursor.fetchall() if cursor.description else []
 
 
-def harm(url: str, sql: LiteralString) -> None:
+def harm(url: str, sql: str) -> None:
     """Run statements that a healthy database would refuse: no check and no trigger is applied."""
     if url.startswith(SQLITE):
         with closing(apsw.Connection(url.removeprefix(SQLITE))) as connection:
@@ -33,7 +33,7 @@ def harm(url: str, sql: LiteralString) -> None:
             connection.execute(sql)
         return
     with _connected(url) as server:
-        server.execute(sql)
+        server.execute(sql.encode())
 
 
 @contextmanager

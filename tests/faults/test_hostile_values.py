@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -214,6 +215,25 @@ async def test_ids_queues_and_tags_are_kept_exactly_or_refused_at_the_call(kagzi
         with pytest.raises((ValueError, ConfigError)):
             kagzi.register_workflow(name, lambda ctx: None)  # type: ignore[arg-type,return-value]  # refused by name
     assert len(await kagzi.find_runs()) == len(GOOD_NAMES)
+
+
+async def test_delays_and_moments_that_no_calendar_knows_are_refused_at_the_call(kagzi: Kagzi) -> None:
+    """P23, P24: stored, one of them would fail every claim of its workflow."""
+    for delay in (timedelta.max, timedelta(days=365 * 9000), 1e300, math.inf, math.nan, -1):
+        with pytest.raises(ValueError, match="delay"):
+            kagzi.options(delay=delay)
+    for at in (datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=timezone(timedelta(hours=-14)))):
+        with pytest.raises(ValueError, match="at is"):
+            kagzi.options(at=at)
+    late = [
+        await kagzi.options(delay=timedelta(days=365 * 1000)).start_workflow("echo", 1),
+        await kagzi.options(at=datetime(9998, 12, 31, tzinfo=UTC)).start_workflow("echo", 1),
+    ]
+    early = await kagzi.options(at=datetime(1, 1, 2, tzinfo=UTC)).start_workflow("echo", 2)
+
+    assert await early.result(timeout=20) == 2
+    assert [await handle.status() for handle in late] == ["PENDING"] * 2
+    assert len(await kagzi.find_runs()) == 3
 
 
 async def test_hostile_searches_are_refused_or_find_nothing_and_disturb_nobody(kagzi: Kagzi) -> None:
