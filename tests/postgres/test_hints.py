@@ -88,6 +88,21 @@ async def test_a_start_for_later_is_not_announced(store: PostgresStore, heard: H
     assert await heard.take() == []
 
 
+async def test_a_due_run_is_announced_again_when_somebody_comes_to_await_it(store: PostgresStore, heard: Heard) -> None:
+    # To note who awaits it locks the run's row, and a claim at that moment passes it over and hears nothing more.
+    await store.claim(a_request(await a_worker(store)))
+    due, later = a_run(), a_run(delay_s=60)
+    await store.start([due, later])
+    await heard.take()
+
+    await store.outcomes([due.run_id, later.run_id])
+    first = await heard.take()
+    await store.outcomes([due.run_id, later.run_id])
+
+    assert first == ["due"]
+    assert await heard.take() == []
+
+
 async def test_an_end_is_announced_where_somebody_awaits_it(store: PostgresStore, heard: Heard) -> None:
     worker = await a_worker(store)
     awaited, ignored = a_run(owner=worker), a_run(owner=worker)

@@ -13,6 +13,7 @@ from kagzi.model.step import StoredStep
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text
 from kagzi.store.postgres.connections import Connections, Row
+from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE
 from kagzi.store.postgres.rows import (
     PAYLOAD_COLUMNS,
     RUN_COLUMNS,
@@ -41,11 +42,11 @@ ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
 
 # The flag is only a hint, so its commit need not wait for the disk, and so doesn't keep the run's own commit waiting
 # for the row: synchronous_commit is turned off for this transaction.
-_OUTCOMES = """
+_OUTCOMES = f"""
 WITH asked AS MATERIALIZED (
     SELECT r.run_id, r.status, r.output, r.error, r.awaited
     FROM unnest($1::text::uuid[]) AS a (run_id)
-    CROSS JOIN LATERAL (SELECT * FROM {schema}.workflow_runs AS r WHERE r.run_id = a.run_id) AS r
+    CROSS JOIN LATERAL (SELECT * FROM {{schema}}.workflow_runs AS r WHERE r.run_id = a.run_id) AS r
 ),
 unmarked AS MATERIALIZED (
     SELECT w.run_id
@@ -53,14 +54,17 @@ unmarked AS MATERIALIZED (
         SELECT run_id FROM asked WHERE NOT awaited AND status IN ('PENDING', 'RUNNING', 'SLEEPING') ORDER BY run_id
     ) AS a
     CROSS JOIN LATERAL (
-        SELECT w.run_id FROM {schema}.workflow_runs AS w WHERE w.run_id = a.run_id FOR NO KEY UPDATE
+        SELECT w.run_id FROM {{schema}}.workflow_runs AS w WHERE w.run_id = a.run_id FOR NO KEY UPDATE
     ) AS w
     WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
 ),
 marked AS (
-    UPDATE {schema}.workflow_runs AS w SET awaited = true FROM unmarked WHERE w.run_id = unmarked.run_id RETURNING 1
+    UPDATE {{schema}}.workflow_runs AS w SET awaited = true FROM unmarked WHERE w.run_id = unmarked.run_id
+    RETURNING w.available_at
 )
-SELECT a.run_id::text, a.status, a.output, a.error, (SELECT count(*) FROM marked)
+SELECT a.run_id::text, a.status, a.output, a.error, (SELECT count(*) FROM marked),
+    -- A claim passes over rows that are locked, as these were until now: have it look again.
+    (SELECT {TELL_DUE} FROM marked WHERE available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1)
 FROM (SELECT) AS always
 LEFT JOIN asked AS a ON a.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
 """
