@@ -94,6 +94,20 @@ def register_hedge(kagzi: Kagzi, ledger: Ledger) -> Workflow[[Pace], str]:
     return hedge
 
 
+def register_clock(kagzi: Kagzi) -> Workflow[[], float]:
+    """Register `clock`, which tells the wall clock of the worker."""
+
+    @kagzi.workflow("clock")
+    async def clock(ctx: WorkflowContext) -> float:
+        return await ctx.step("look", _wall_clock)
+
+    return clock
+
+
+async def _wall_clock() -> float:
+    return time.time()
+
+
 def step_id(place: int) -> str:
     """The identity of the chain's step at a place from 1."""
     return f"0/step-{place}#1"
