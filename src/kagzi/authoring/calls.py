@@ -74,6 +74,10 @@ class StepCall(_Awaited[R]):
         self.port.withdraw(self)
         return True
 
+    def close(self) -> None:
+        """Give up a call that nobody will await; what a TaskGroup that is shutting down does with what it is given."""
+        self.cancel()
+
     def _ask(self) -> None:
         self.port.ask(self)
         self.asked = True

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 class Timers(Protocol):
     """Who makes the loop's timers durable."""
 
+    replaying: bool
+
     def time(self) -> float:
         """The workflow's time, in seconds since the epoch."""
 

@@ -229,9 +229,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         return self._body
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what asyncio reports of a task or callback, unless it is only that the run left memory."""
+        """Log what asyncio reports of a task or callback, once: not as the run leaves memory, nor in its replays."""
         error = context.get("exception")
-        if self.leaving or isinstance(error, Parked):
+        if self.leaving or self._timers.replaying or isinstance(error, Parked):
             return
         logger.error("%s", context.get("message", "A callback of a workflow failed."), exc_info=error)
 
