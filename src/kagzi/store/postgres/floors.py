@@ -4,9 +4,9 @@ Every run that was claimed leaves a dead entry at the head of its lane in the cl
 over them: 0.01 µs each where nobody can see them any more, but 0.2 µs and a visit to the table for as long as some old
 transaction can (a backup, a forgotten session), when no vacuum helps. 200,000 of them made a claim take 90 ms.
 
-So where claims have become slow, three in a row, they begin where an earlier one ended, and the whole lane is looked at only for a
-small share of the time, for runs that came in behind: by a transaction that was open for long, or due in the past.
-Where claims are fast, every claim looks at everything, and nothing here has any effect.
+So where claims have become slow, three in a row, they begin where an earlier one ended, and the whole lane is looked at
+only for a small share of the time, for runs that came in behind: by a transaction that was open for long, or due in the
+past. Where claims are fast, every claim looks at everything, and nothing here has any effect.
 """
 
 from __future__ import annotations
