@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -37,16 +38,16 @@ def watch(kagzi: Kagzi) -> WatchedStore:
     return store
 
 
-async def until(ask: Callable[[], T | Awaitable[T]], *, what: str = "") -> T:
-    """Ask until the answer is true, and return it; fail when the time is up."""
+async def until(ask: Callable[[], object], *, what: str = "") -> None:
+    """Ask, awaiting the answer where it is a coroutine, until it is true; fail when the time is up."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 answer = ask()
-                if isinstance(answer, Awaitable):
+                if inspect.isawaitable(answer):
                     answer = await answer
                 if answer:
-                    return answer
+                    return
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"it did not happen within {PATIENCE_S:g} s: {what or ask}") from None

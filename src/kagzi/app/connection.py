@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from kagzi.authoring.definitions import Definitions
@@ -40,17 +41,43 @@ class Connection:
         self.journal = Journal(store, capacity=settings.journal_capacity, timeout=settings.store_timeout)
         self.waiting = Waiting(store)
         self.is_open = False
+        self.was_closed = False
+        self._opening = asyncio.Lock()
+        self._is_kept = False
+        self._borrowers = 0
         self._workers: tuple[Worker, ...] = ()
         self._unlisten: Callable[[], None] | None = None
         self._default_versions: dict[tuple[str, str], tuple[float, int | None]] = {}
 
-    async def open(self) -> bool:
-        """Connect and, unless the settings say otherwise, migrate; False where that was done before.
+    async def open(self) -> None:
+        """Connect and, unless the settings say otherwise, migrate; again without effect.
 
         Raises StoreUnavailable or MigrationError.
         """
-        if self.is_open:
-            return False
+        await self._ensure_open()
+        self._is_kept = True
+
+    async def borrow(self) -> None:
+        """Connect for a worker, unless that was done before. Raises StoreUnavailable or MigrationError."""
+        self._borrowers += 1
+        try:
+            await self._ensure_open()
+        except BaseException:
+            self._borrowers -= 1
+            raise
+
+    async def give_back(self) -> None:
+        """Disconnect, where workers alone had connected and this is the last of them."""
+        self._borrowers -= 1
+        if not self._borrowers and not self._is_kept:
+            await self.close()
+
+    async def _ensure_open(self) -> None:
+        async with self._opening:
+            if not self.is_open:
+                await self._open()
+
+    async def _open(self) -> None:
         await self.store.open()
         try:
             if self.settings.auto_migrate:
@@ -62,13 +89,13 @@ class Connection:
             raise
         self._unlisten = self.store.listen(self.waiting.hinted)
         self.is_open = True
-        return True
 
     async def close(self) -> None:
         """Stop the workers, commit what waits, disconnect."""
         if not self.is_open:
             return
-        self.is_open = False
+        self.is_open = self._is_kept = False
+        self.was_closed = True
         for worker in self._workers:
             await worker.shutdown()
         if self._unlisten is not None:

@@ -297,7 +297,7 @@ class Kagzi:
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _link(self) -> Connection:
-        if self._connection is None:
+        if self._connection is None or self._connection.was_closed:
             self._connection = Connection(
                 settings=self.settings,
                 store=open_store(self.settings.database_url, self.settings),

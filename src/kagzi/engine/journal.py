@@ -118,11 +118,12 @@ class Lane(Generic[Item, Answer]):
 
     async def close(self, *, deadline_s: float) -> None:
         """Commit what waits, for at most `deadline_s` seconds, and end."""
-        self._closing = True
         if self._task is None:
             return
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        self._closing = True
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake.set_result(None)
         done, _ = await asyncio.wait({self._task}, timeout=deadline_s)
         if not done:
             self._task.cancel()

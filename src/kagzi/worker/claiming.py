@@ -71,8 +71,7 @@ class Claiming:
         """Claim no more; returns when a claim under way has been answered."""
         self._stopping = True
         self._wake.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), self._worker.config.graceful_shutdown_timeout.total_seconds())
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Claim for ever."""

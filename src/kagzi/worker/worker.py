@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from enum import Enum, auto
 from types import TracebackType
@@ -20,7 +20,7 @@ from kagzi.engine.execution import Execution
 from kagzi.engine.journal import Journal
 from kagzi.engine.runner import StepRunner
 from kagzi.engine.time import EngineClock
-from kagzi.errors import StoreUnavailable
+from kagzi.errors import ConfigError, StoreUnavailable
 from kagzi.model.change import Change, Transition
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId, WorkerKey
@@ -49,11 +49,11 @@ class Surroundings(Protocol):
     clock: EngineClock
     definitions: Definitions
 
-    async def open(self) -> bool:
-        """Connect; False where that was done before."""
+    async def borrow(self) -> None:
+        """Connect for a worker, unless that was done before."""
 
-    async def close(self) -> None:
-        """Disconnect."""
+    async def give_back(self) -> None:
+        """Disconnect, where workers alone had connected and this is the last of them."""
 
     def run_ended(self, run_id: RunId, transition: Transition) -> None:
         """A run of this process has ended; whoever waits for it here need not ask the store."""
@@ -150,13 +150,18 @@ class Worker:
         self._stop_called.set()
 
     async def _run(self) -> None:
-        opened = await self._app.open()
+        if self.state is not WorkerState.STARTING:
+            raise ConfigError(
+                f"worker {self.worker_id!r} was started before, and a worker lives once. "
+                "Make another with kagzi.create_worker()."
+            )
+        self._stopped.clear()
+        await self._app.borrow()
         try:
             await self._work()
         finally:
             self._stopped.set()
-            if opened:
-                await self._app.close()
+            await self._app.give_back()
 
     async def _work(self) -> None:
         await self._lease.register(self._workflows())
@@ -243,12 +248,14 @@ class Worker:
         """Give a slot back that was kept for a start."""
         self._expected.discard(run_id)
         self._claiming.wake()
+        self._slot_changed.set()
 
     def take(self, claim: Claim, *, key: WorkerKey) -> None:
         """Execute a claimed run. A plain callback only."""
         self._expected.discard(claim.run_id)
-        if key != self._lease.key:
-            return  # declared dead meanwhile: the run is recovered by the store
+        self._slot_changed.set()
+        if key != self._lease.key or self.state is WorkerState.STOPPED:
+            return  # declared dead or gone meanwhile: the run is recovered by the store
         if claim.run_id in self._executions:
             # Due again before we heard that its park is committed: it goes on when that answer is here.
             self._claimed_again[claim.run_id] = claim
@@ -256,9 +263,10 @@ class Worker:
         definition = self._app.definitions.get(claim.workflow, claim.version)
         execution = Execution(self, claim, definition)
         self._executions[claim.run_id] = execution
-        execution.begin()
         if self.state is WorkerState.DRAINING:
-            execution.drain()
+            execution.release()
+        else:
+            execution.begin()
 
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """An execution is over: its slot is free."""
@@ -324,16 +332,16 @@ class Worker:
     async def _drain(self) -> None:
         self.state = WorkerState.DRAINING
         logger.info("The worker drains.", extra={"worker_id": self.worker_id, "runs": len(self._executions)})
-        await self._claiming.stop()
-        self._in_callback(self._begin_draining)
         limit_s = self.config.graceful_shutdown_timeout.total_seconds()
-        if not await self._emptied(limit_s, self._hurry.wait):
+        await _first_of(self._claiming.stop(), self._hurry.wait(), limit_s=limit_s)
+        self._in_callback(self._begin_draining)
+        if not await self._emptied(self._hurry.wait(), limit_s=limit_s):
             logger.warning(
                 "Steps did not finish in time; their runs are released and go on elsewhere.",
                 extra={"worker_id": self.worker_id, "steps": [step.call.step_id for step in self.runner.running]},
             )
         self._in_callback(self._release_all)
-        await self._emptied(_LAST_WORDS_S, None)
+        await self._emptied(limit_s=_LAST_WORDS_S)
 
     def _begin_draining(self) -> None:
         for step in self.runner.hold():
@@ -346,19 +354,14 @@ class Worker:
         for execution in list(self._executions.values()):
             execution.release()
 
-    async def _emptied(self, limit_s: float, unless: Callable[[], Awaitable[Any]] | None) -> bool:
+    async def _emptied(self, *unless: Coroutine[Any, Any, Any], limit_s: float) -> bool:
         """Wait until no run is left, for at most `limit_s`, or until `unless` is over."""
-        waits = {asyncio.ensure_future(self._empty())}
-        if unless is not None:
-            waits.add(asyncio.ensure_future(unless()))
-        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        await _first_of(self._empty(), *unless, limit_s=limit_s)
         return not self._executions
 
     async def _empty(self) -> None:
         await asyncio.sleep(0)  # what was handed to a callback comes first
-        while self._executions:
+        while self._executions or self._expected:
             self._slot_changed.clear()
             await self._slot_changed.wait()
 
@@ -375,3 +378,13 @@ class Worker:
     def _drop_all_for_good(self) -> None:
         if self._executions:
             self._in_callback(self._drop_all)
+
+
+async def _first_of(*ends: Coroutine[Any, Any, Any], limit_s: float) -> None:
+    """Wait until one of these is over, for at most `limit_s`."""
+    waits = [asyncio.ensure_future(end) for end in ends]
+    try:
+        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
