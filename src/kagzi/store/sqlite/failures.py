@@ -24,15 +24,21 @@ _MEANINGS: dict[type[apsw.Error], str] = {
 
 
 def explain(error: BaseException, path: str) -> BaseException:
-    """The error of ours that a failure of SQLite amounts to; the error itself where it is none of SQLite's business."""
+    """The error of ours that a failure of SQLite amounts to.
+
+    The error itself where it is none of SQLite's business, and where SQLite can never take what it was given (a
+    constraint, a value that is too big, a mistake in a statement): trying again would hold up all else for ever.
+    """
     if isinstance(error, KagziError) or not isinstance(error, apsw.Error):
         return error
     known = _explain(error, path)
+    if known is None:
+        return error
     known.__cause__ = error
     return known
 
 
-def _explain(error: apsw.Error, path: str) -> KagziError:
+def _explain(error: apsw.Error, path: str) -> KagziError | None:
     reason = f"{type(error).__name__}: {error}"
     if isinstance(error, apsw.NotADBError):
         return ConfigError(f"{path!r} is not a SQLite database ({reason}). Correct KAGZI_DATABASE_URL.")
@@ -45,8 +51,8 @@ def _explain(error: apsw.Error, path: str) -> KagziError:
             f"another process kept the SQLite database {path!r} to itself for longer than we wait. Look for one that "
             "holds a transaction open (a shell, a backup), or raise KAGZI_STORE_TIMEOUT."
         )
-    meaning = _MEANINGS.get(type(error), "refused a statement")
-    return StoreUnavailable(f"the SQLite database {path!r} {meaning} ({reason}).")
+    meaning = _MEANINGS.get(type(error))
+    return None if meaning is None else StoreUnavailable(f"the SQLite database {path!r} {meaning} ({reason}).")
 
 
 def closed(path: str) -> StoreUnavailable:
