@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kagzi import Kagzi, KagziError, Settings, WorkflowContext, WorkflowHandle
+from kagzi import Kagzi, KagziError, Settings, WorkflowContext, WorkflowFailed, WorkflowHandle
 from tests.faults.database import SQLITE, harm, query
 from tests.faults.fleet import QUICK
 from tests.faults.polling import until
@@ -137,6 +137,39 @@ async def test_a_row_that_is_no_utf_8_stops_no_worker_and_no_listing(sqlite_url:
     """P14, P23."""
     async with application(sqlite_url) as kagzi:
         await _check_that_all_goes_on(kagzi, sqlite_url, NO_UTF_8[name], patience_s=2)
+
+
+REFUSING = {
+    "sqlite": """
+        CREATE TRIGGER refuse BEFORE INSERT ON step_runs
+        WHEN NEW.run_id = (SELECT run_id FROM workflow_runs WHERE id = 'victim')
+        BEGIN SELECT RAISE(ABORT, 'not this one'); END
+    """,
+    "postgres": """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.run_id = (SELECT run_id FROM workflow_runs WHERE id = 'victim') THEN
+                RAISE EXCEPTION 'not this one';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON step_runs FOR EACH ROW EXECUTE FUNCTION refuse()
+    """,
+}
+
+
+@pytest.mark.timeout(40)
+async def test_a_write_that_the_database_refuses_fails_its_run_and_holds_up_no_other(
+    kagzi: Kagzi, any_database_url: str
+) -> None:
+    """P14: the journal finds the one that can't be written among those that leave with it."""
+    victim = await kagzi.options(id="victim").start_workflow("one-step", 1)
+    harm(any_database_url, REFUSING["sqlite" if any_database_url.startswith(SQLITE) else "postgres"])
+
+    async with kagzi.create_worker():
+        others: list[WorkflowHandle[int]] = await kagzi.start_many("one-step", list(range(50)))
+        assert [await other.result(timeout=10) for other in others] == list(range(50))
+        with pytest.raises(WorkflowFailed, match="not this one"):
+            await victim.result(timeout=10)
 
 
 async def _check_that_all_goes_on(kagzi: Kagzi, url: str, harmed: Damage, *, patience_s: float = 10) -> None:
