@@ -131,7 +131,6 @@ async def test_a_row_that_sqlite_alone_can_hold_stops_no_worker_and_no_listing(s
         await _check_that_all_goes_on(kagzi, sqlite_url, ON_SQLITE_ALONE[name])
 
 
-@pytest.mark.xfail(reason="open: apsw decodes text itself, so one such row fails a claim or a listing as a whole")
 @pytest.mark.parametrize("name", NO_UTF_8)
 async def test_a_row_that_is_no_utf_8_stops_no_worker_and_no_listing(sqlite_url: str, name: str) -> None:
     """P14, P23."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 Duration = float | timedelta
 """Seconds, or a timedelta."""
 
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 """A database can hold later moments, but Python could not read them back."""
 
@@ -48,7 +49,8 @@ def as_moment(when: datetime, *, what: str) -> datetime:
         raise ValueError(f"{what} is {when}, which goes beyond the years 1 to 9999.") from error
     if moment > LATEST:
         raise ValueError(f"{what} is {when}, which goes beyond the year 9999.")
-    return moment
+    # asyncpg takes the earliest moment of all for minus infinity; whatever is that long ago has passed anyway.
+    return max(moment, EARLIEST)
 
 
 def after(now: datetime, span: timedelta, *, what: str) -> datetime:

@@ -87,11 +87,15 @@ class Claiming:
             try:
                 wait_s = await self._look()
                 pause_s = 0.0
-            except StoreUnavailable as error:
+            except Exception as error:
                 # The claim may have been made and its answer lost: such runs are ours and nowhere.
                 self._reconcile = True
                 pause_s = min(max(pause_s * 2, 0.05), _LONGEST_PAUSE_S)
-                logger.warning("The database can't be reached; claiming waits.", extra={"reason": str(error)})
+                if isinstance(error, StoreUnavailable):
+                    logger.warning("The database can't be reached; claiming waits.", extra={"reason": str(error)})
+                else:
+                    # P23: whatever one row does to a claim, the runs in memory must go on.
+                    logger.exception("A claim failed; it is tried again.")
                 await asyncio.sleep(pause_s)
                 continue
             with contextlib.suppress(TimeoutError):
@@ -150,6 +154,7 @@ class Claiming:
             except Exception:
                 # P23: one run that can't even be begun must not stop the others. It is given back as a stray.
                 logger.exception("A claimed run could not be begun.", extra={"run_id": claim.run_id})
+                self._worker.forget(claim.run_id)
         if not begun.done():
             begun.set_result(None)
 

@@ -268,6 +268,11 @@ class Worker:
         else:
             execution.begin()
 
+    def forget(self, run_id: RunId) -> None:
+        """Give up a run that could not be begun; the store has it under our key, so it is given back as a stray."""
+        self._expected.discard(run_id)
+        self._executions.pop(run_id, None)
+
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """An execution is over: its slot is free."""
         self._executions.pop(execution.run_id, None)

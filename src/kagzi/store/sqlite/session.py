@@ -38,13 +38,33 @@ class Session:
         return None
 
     def rows(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows."""
-        return self.connection.execute(sql, arguments).fetchall()
+        """All rows. A text that is damaged, no UTF-8 any more, is empty in them (P23): nothing reads it as a value."""
+        try:
+            return self.connection.execute(sql, arguments).fetchall()
+        except UnicodeDecodeError:
+            return self._damaged_rows(sql, arguments)
+
+    def _damaged_rows(self, sql: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The same rows, their texts fetched as bytes: apsw gives none of them where one is no UTF-8."""
+        query = f"SELECT * FROM ({sql})"  # noqa: S608 - one of our own statements
+        columns = [name for name, _ in self.connection.cursor().execute(query, arguments).get_description()]
+        shown = ", ".join(
+            f"""CASE typeof("{name}") WHEN 'text' THEN CAST("{name}" AS BLOB) ELSE "{name}" END""" for name in columns
+        )
+        rows = self.connection.execute(f"SELECT {shown} FROM ({sql})", arguments)  # noqa: S608 - as above
+        return [tuple(_text(value) if isinstance(value, bytes) else value for value in row) for row in rows]
 
     def write(self, sql: str, arguments: tuple[Any, ...]) -> int:
         """Carry out a statement and say how many rows it changed."""
         self.connection.execute(sql, arguments)
         return self.connection.changes()
+
+
+def _text(damaged: bytes) -> str:
+    try:
+        return damaged.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 class Verb(Generic[A, R]):
