@@ -82,7 +82,8 @@ class Supervisor:
                 extra={"number": number, "status": status, "pause_s": round(pause_s, 1)},
             )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _run_one(self, number: int) -> int:

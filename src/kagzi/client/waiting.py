@@ -105,7 +105,8 @@ class Waiting:
                 # Hints come with every commit that ends an awaited run: ask for at most a fifth of the time.
                 await asyncio.sleep(4 * (monotonic() - began))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL_S)
+                async with asyncio.timeout(_POLL_S):
+                    await self._wake.wait()
 
     def _fail(self, run_ids: list[RunId], error: Exception) -> None:
         for run_id in run_ids:

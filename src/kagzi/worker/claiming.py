@@ -98,8 +98,10 @@ class Claiming:
                     logger.exception("A claim failed; it is tried again.")
                 await asyncio.sleep(pause_s)
                 continue
+            # Not asyncio.wait_for: on Python 3.11 it loses a cancellation that comes together with the wake-up.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
 
     async def _look(self) -> float:
         """Claim what fits, and say how long to wait before looking again, in seconds."""

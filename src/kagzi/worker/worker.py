@@ -374,7 +374,8 @@ class Worker:
         self._drop_all_for_good()
         self.runner.close()
         try:
-            await asyncio.wait_for(self._lease.leave(), _LAST_WORDS_S)
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._lease.leave()
         except (StoreUnavailable, TimeoutError) as error:
             logger.warning("The worker could not sign off; its lease runs out by itself.", extra={"reason": str(error)})
         self.state = WorkerState.STOPPED
