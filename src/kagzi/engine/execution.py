@@ -132,6 +132,10 @@ class Execution:
         """Whether the worker still holds its lease (P9)."""
         return self._host.may_start_steps and not self._over
 
+    def now(self) -> datetime:
+        """The store's time."""
+        return self._host.clock.now()
+
     async def room(self) -> None:
         """Wait while the journal is full."""
         await self._host.journal.room()

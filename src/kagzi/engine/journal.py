@@ -148,6 +148,7 @@ class Lane(Generic[Item, Answer]):
             # A plain callback: a workflow's loop must not be drained inside a task of this one (engine/loop.py).
             loop.call_soon(self._deliver_all, batch, answers)
             self._make_room(len(batch))
+            del batch, answers  # or the runs in them would stay in memory until the next commit
 
     def _next_batch(self) -> Sequence[Item]:
         waiting = self._waiting

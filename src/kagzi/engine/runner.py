@@ -28,6 +28,9 @@ class StepOwner(Protocol):
     def may_start_steps(self) -> bool:
         """Whether the worker still holds its lease (P9)."""
 
+    def now(self) -> datetime:
+        """The store's time."""
+
     def settled(self, running: RunningStep, value: Any) -> None:
         """The function returned `value`."""
 
@@ -119,6 +122,7 @@ class StepRunner:
         while self._queue and self._free > 0 and not self.holding:
             following = self._queue.popleft()
             if not following.stopped:
+                following.started_at = following.owner.now()  # waiting for its turn was not its time
                 self._launch(following)
 
     async def _execute(self, step: RunningStep) -> None:

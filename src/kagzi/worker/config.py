@@ -58,9 +58,9 @@ def configure(options: WorkerOptions, settings: Settings) -> WorkerConfig:
             f"lease is {lease} and heartbeat_interval {beat}; a lease must last for at least two heartbeats, or a "
             "worker that is late once loses its runs."
         )
-    name = options.worker_id or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
+    made_up = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
     return WorkerConfig(
-        worker_id=check_name(name, what="worker_id"),
+        worker_id=check_name(made_up if options.worker_id is None else options.worker_id, what="worker_id"),
         queues=tuple(dict.fromkeys(queues)),
         max_concurrent_workflows=_count(
             options.max_concurrent_workflows, settings.max_concurrent_workflows, what="max_concurrent_workflows"
