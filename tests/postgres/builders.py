@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kagzi.ids import new_id
 from kagzi.model.change import Change
 from kagzi.model.claim import ClaimRequest
-from kagzi.model.run import NewRun, RunId, WorkerKey
-from kagzi.model.step import StepRecord
-from kagzi.model.worker import Registration
+from kagzi.model.run import NewRun, RunFilter, RunId, WorkerKey
+from kagzi.model.step import OpenStep, StepRecord
+from kagzi.model.worker import Beat, RecoveryPolicy, Registration
 from kagzi.store.postgres.store import PostgresStore
 
 NAMESPACE = "tests"
@@ -61,3 +61,32 @@ async def a_worker(store: PostgresStore, **fields: Any) -> WorkerKey:
     registration = a_registration(**fields)
     await store.register(registration)
     return registration.key
+
+
+async def use_every_verb(store: PostgresStore) -> None:
+    """One after the other, with all forms of their statements: whatever a connection can pick up, it picks up."""
+    now = datetime.now(UTC)
+    worker = await a_worker(store)
+    for batch in ([a_run(id="one", tags=("t",))], [a_run(id="two"), a_run()]):
+        await store.start(batch)
+        await store.start(batch)
+    claims = (await store.claim(a_request(worker))).claims
+    steps = [a_checkpoint(claim.run_id, fence=claim.fence) for claim in claims]
+    for changes in (steps[:1], steps, steps):
+        await store.commit(changes)
+    run_ids = [claim.run_id for claim in claims]
+    shown = OpenStep(run_id=run_ids[0], fence=1, step_id="/slow#1", started_at=now, attempts=1)
+    await store.beat(Beat(worker=worker, lease=timedelta(seconds=60), open_steps=(shown,)))
+    await store.outcomes(run_ids)
+    await store.existing(run_ids)
+    await store.get(run_ids[0])
+    await store.steps(run_ids[0])
+    await store.find(RunFilter(namespace=NAMESPACE, tags=("t",), created_after=now, cursor=run_ids[0]))
+    await store.count_open(NAMESPACE)
+    await store.owned(worker)
+    await store.workers(NAMESPACE)
+    await store.set_default_version(NAMESPACE, "order", 1)
+    await store.default_version(NAMESPACE, "order")
+    await store.leave(worker)
+    await store.recover(NAMESPACE, RecoveryPolicy(poison_after=5, poison_error="{}"))
+    await store.claim(a_request(await a_worker(store)))

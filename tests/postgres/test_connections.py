@@ -14,7 +14,7 @@ from kagzi.model.run import RunId, RunStatus
 from kagzi.settings import Settings
 from kagzi.store.postgres.address import parse_address
 from kagzi.store.postgres.store import PostgresStore
-from tests.postgres.builders import a_checkpoint, a_request, a_run, a_worker
+from tests.postgres.builders import a_checkpoint, a_request, a_run, a_worker, use_every_verb
 from tests.servers import PostgresServer, StopMode
 
 
@@ -185,14 +185,24 @@ async def test_behind_a_pooler_a_run_goes_its_whole_way(pooled_store: PostgresSt
     deaf()
 
 
-async def test_behind_a_pooler_nothing_outlives_a_transaction(pooled_store: PostgresStore) -> None:
-    await pooled_store.start([a_run()])
-    rows = await pooled_store._writing.fetch("SELECT name FROM pg_prepared_statements WHERE name <> ''")
-    connection = pooled_store._writing._idle[-1]
+async def test_behind_a_pooler_nothing_outlives_a_transaction(postgres_url: str) -> None:
+    store = PostgresStore(f"{postgres_url}?pooler=transaction", Settings(pool_size=1))
+    await store.migrate()
 
-    assert rows == []
-    assert await connection.fetchval("SHOW enable_seqscan") == "on"
-    assert await connection.fetchval("SHOW application_name") == ""
+    await use_every_verb(store)
+
+    (connection,) = store._writing._idle
+    assert await connection.fetch("SELECT name FROM pg_prepared_statements WHERE name <> ''") == []
+    assert await connection.fetch("SELECT name FROM pg_settings WHERE source = 'session'") == []
+    assert await connection.fetch("SELECT objid FROM pg_locks WHERE locktype = 'advisory'") == []
+    await store.close()
+
+
+async def test_behind_a_pooler_a_call_is_given_up_by_the_server_too(postgres_url: str) -> None:
+    hasty = PostgresStore(f"{postgres_url}?pooler=transaction", Settings(store_timeout=timedelta(seconds=0.5)))
+    for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        assert (await hasty._writing.fetch(f"SHOW {limit}"))[0][0] == "500ms"
+    await hasty.close()
 
 
 def test_an_unknown_pooler_is_refused() -> None:

@@ -25,6 +25,10 @@ Connection = asyncpg.Connection  # without its type parameter: asyncpg's class t
 _PATIENCE = 4  # how often a statement that the server undid (deadlock, serialization) is done again
 _LONGEST_CONNECT_S = 10.0
 
+# The driver asks the server what these types are when it first meets them, and turns `jit` off meanwhile, for the
+# session. Behind a pooler that would stay for the server's next user, so they are met where it can be undone.
+_TYPES_TO_MEET = "SELECT NULL::boolean[], NULL::integer[], NULL::uuid[], NULL::timestamptz[]"
+
 # Every statement of ours is a handful of index lookups. A plan made while the tables were young and empty is kept by
 # the connection, so it must not depend on how empty they were: nested loops over indexes, always.
 PLANNER = {
@@ -55,7 +59,7 @@ class Connections:
         self._idle: list[Connection] = []
         self._out: set[Connection] = set()
         self._closed = False
-        self._prologue = _transaction_prologue() if address.pooled else ""
+        self._prologue = _transaction_prologue(self._timeout_s) if address.pooled else ""
 
     async def open(self) -> None:
         """Connect once, so that a wrong URL is told now. Idempotent."""
@@ -94,7 +98,8 @@ class Connections:
         connection = await self._take()
         try:
             async with asyncio.timeout(timeout_s), connection.transaction(isolation="read_committed"):
-                await connection.execute(f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}")
+                limits = _limits(statement_s=timeout_s, idle_s=self._timeout_s)
+                await connection.execute(_set_local(limits))
                 yield connection
         except BaseException:
             self._discard(connection)
@@ -215,24 +220,39 @@ async def _prepare(connection: Connection, address: Address, *, timeout_s: float
         )
     if not address.pooled:
         await connection.execute(_DURABLE.format(for_transaction="false"), timeout=timeout_s)
+        return
+    async with asyncio.timeout(timeout_s):
+        await connection.execute("BEGIN")
+        await connection.fetch(_TYPES_TO_MEET)
+        await connection.execute("ROLLBACK")
 
 
 def _session_settings(statement_s: float) -> dict[str, str]:
-    milliseconds = str(max(1, int(statement_s * 1000)))
     return {
         **PLANNER,
+        **_limits(statement_s=statement_s, idle_s=statement_s),
         "application_name": "kagzi",
         "default_transaction_isolation": "read committed",
-        "statement_timeout": milliseconds,
-        "idle_in_transaction_session_timeout": milliseconds,
     }
 
 
-def _transaction_prologue() -> str:
+def _transaction_prologue(statement_s: float) -> str:
     """What a pooled call begins with, in one trip: settings must not outlive the transaction."""
-    settings = "".join(f"SET LOCAL {name} = {value};" for name, value in PLANNER.items())
+    settings = _set_local(PLANNER | _limits(statement_s=statement_s, idle_s=statement_s))
     durable = _DURABLE.format(for_transaction="true")
     return f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings} {durable}"
+
+
+def _limits(*, statement_s: float, idle_s: float) -> dict[str, str]:
+    """How long the server goes on for a caller who has given up, or has vanished without a word."""
+    return {
+        "statement_timeout": str(max(1, int(statement_s * 1000))),
+        "idle_in_transaction_session_timeout": str(max(1, int(idle_s * 1000))),
+    }
+
+
+def _set_local(settings: dict[str, str]) -> str:
+    return "".join(f"SET LOCAL {name} = {value};" for name, value in settings.items())
 
 
 def _explained(error: BaseException, address: Address) -> BaseException:
