@@ -2,7 +2,8 @@
 
 One PostgreSQL server of each version runs per test process, started when first asked for; each test has a database
 of its own. `--postgres 17,18` chooses the versions, `--postgres path` takes the pg_ctl on PATH, `--postgres none`
-leaves out the tests that need one; KAGZI_TEST_POSTGRES_URL names a server to use instead of any of these.
+leaves out the tests that need one; KAGZI_TEST_POSTGRES_URL names a server to use instead of any of these. Where
+pgbouncer is on PATH, the contract of stores is held through it too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Databases, PostgresServer, binaries
+from tests.servers import Databases, PgBouncer, PostgresServer, binaries, has_pgbouncer
 
 EXTERNAL = "external"
 
@@ -23,6 +24,7 @@ class PostgresServers:
 
     def __init__(self) -> None:
         self._running: dict[str, PostgresServer] = {}
+        self._poolers: dict[str, PgBouncer] = {}
 
     def get(self, version: str) -> PostgresServer:
         """Give the server of a version, started when first asked for."""
@@ -34,8 +36,16 @@ class PostgresServers:
         """Give the databases of a version's server, or of the one that the environment names."""
         return Databases(os.environ["KAGZI_TEST_POSTGRES_URL"]) if version == EXTERNAL else self.get(version).databases
 
+    def pooler(self, version: str) -> PgBouncer:
+        """Give the pooler in front of a version's server, started when first asked for."""
+        if version not in self._poolers:
+            self._poolers[version] = PgBouncer(self.databases(version).url("postgres")).start()
+        return self._poolers[version]
+
     def close(self) -> None:
-        """Stop and remove every server."""
+        """Stop and remove every server and pooler."""
+        for pooler in self._poolers.values():
+            pooler.close()
         for server in self._running.values():
             server.close()
 
@@ -65,6 +75,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             ("sqlite", "file"),
             ("sqlite", "memory"),
             *(("postgres", version) for version in versions),
+            # Where there is one on PATH: the project does not bring it.
+            *(("pgbouncer", version) for version in newest if has_pgbouncer()),
         ],
     }
     for fixture, databases in choices.items():
@@ -91,7 +103,7 @@ def chosen_versions(config: pytest.Config) -> list[str]:
 
 
 def _parameter(backend: str, kind: str) -> pytest.ParameterSet:
-    marks = [pytest.mark.postgres] if backend == "postgres" else []
+    marks = [pytest.mark.postgres] if backend != "sqlite" else []
     return pytest.param((backend, kind), id=f"{backend}-{kind}", marks=marks)
 
 
@@ -147,7 +159,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def every_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database on everything there is, memory too. For the contract of stores."""
+    """An empty database on everything there is, memory and a pooler too. For the contract of stores."""
     yield from _database(request, tmp_path)
 
 
@@ -157,6 +169,10 @@ def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
             yield "sqlite://"
         case ("sqlite", _):
             yield f"sqlite:///{folder}/kagzi.db"
+        case ("pgbouncer", version):
+            servers = request.getfixturevalue("postgres_servers")
+            for url in _postgres_database(servers, version):
+                yield servers.pooler(version).url(url)
         case (_, version):
             yield from _postgres_database(request.getfixturevalue("postgres_servers"), version)
 

@@ -4,13 +4,16 @@
 """
 
 from tests.servers.binaries import Binaries, binaries
+from tests.servers.pgbouncer import PgBouncer, has_pgbouncer
 from tests.servers.postgres import Databases, PostgresServer, ServerFailed, StopMode
 
 __all__ = [
     "Binaries",
     "Databases",
+    "PgBouncer",
     "PostgresServer",
     "ServerFailed",
     "StopMode",
     "binaries",
+    "has_pgbouncer",
 ]

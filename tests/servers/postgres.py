@@ -198,7 +198,7 @@ class PostgresServer:
         unprivileged().hand_over(folder)
         self._initialise(folder / "data", password)
         self._settings["unix_socket_directories"] = str(folder)
-        self.port = _free_port()
+        self.port = free_port()
         return folder
 
     def _initialise(self, data: Path, password: Path) -> None:
@@ -244,7 +244,7 @@ class PostgresServer:
         return len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Choose a port below those that the system hands out, so that it is still free after a restart."""
     for port in SystemRandom().sample(range(20_000, 32_000), 200):
         with socket.socket() as probe:
