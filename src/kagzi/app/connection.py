@@ -130,6 +130,10 @@ class Connection:
         """The workers of this process that take runs."""
         return self._workers
 
+    def executes(self, run_id: RunId) -> bool:
+        """Whether a worker of this process has the run in memory."""
+        return any(worker.knows(run_id) for worker in self._workers)
+
     def joined(self, worker: Worker) -> None:
         """A worker has begun to take runs."""
         self._workers = (*self._workers, worker)

@@ -20,9 +20,10 @@ R = TypeVar("R")
 class WorkflowHandle(Generic[R]):
     """A run: wait for its result, look at it."""
 
-    def __init__(self, link: Link, run_id: RunId, definition: Definition | None) -> None:
+    def __init__(self, link: Link, run_id: RunId, definition: Definition | None, *, is_certain: bool = True) -> None:
         self._link = link
         self._run_id = run_id
+        self._is_certain = is_certain
         self._definition = definition
 
     @property
@@ -39,7 +40,9 @@ class WorkflowHandle(Generic[R]):
         limit_s = None if timeout is None else as_duration(timeout, what="timeout").total_seconds()
         try:
             async with asyncio.timeout(limit_s):
-                outcome = await self._link.waiting.outcome(self._run_id)
+                outcome = await self._link.waiting.outcome(
+                    self._run_id, certain=self._is_certain, here=self._link.executes(self._run_id)
+                )
         except TimeoutError:
             raise TimeoutError(
                 f"run {self._run_id} did not end within {limit_s:g} s; it goes on, and its result can be awaited again."
@@ -96,4 +99,4 @@ def handle_of(link: Link, run_id: Any) -> WorkflowHandle[Any]:
     """A handle on a run by its run_id; whether there is such a run shows when it is used."""
     if not isinstance(run_id, str):
         raise TypeError(f"a run_id is text, not {type(run_id).__name__}.")
-    return WorkflowHandle(link, RunId(run_id), None)
+    return WorkflowHandle(link, RunId(run_id), None, is_certain=False)

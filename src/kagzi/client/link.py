@@ -47,5 +47,8 @@ class Link(Protocol):
     def local_workers(self) -> tuple[LocalWorker, ...]:
         """The workers of this process that take runs."""
 
+    def executes(self, run_id: RunId) -> bool:
+        """Whether a worker of this process has the run in memory."""
+
     async def default_version(self, namespace: str, workflow: str) -> int | None:
         """The version that a start without one gets, where one was set."""

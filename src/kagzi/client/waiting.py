@@ -30,19 +30,27 @@ class Waiting:
         self._store = store
         self._waiters: dict[RunId, list[asyncio.Future[RunOutcome]]] = {}
         self._new: list[RunId] = []
+        self._certain: set[RunId] = set()
         self._wake = asyncio.Event()
         self._ended_hinted = False
         self._task: asyncio.Task[None] | None = None
 
-    async def outcome(self, run_id: RunId) -> RunOutcome:
-        """Wait for a run's end. Raises RunNotFound where there is no such run."""
+    async def outcome(self, run_id: RunId, *, certain: bool = False, here: bool = False) -> RunOutcome:
+        """Wait for a run's end. Raises RunNotFound where there is no such run.
+
+        `certain` says that there is one, so the store need not be asked about that; `here` that a worker of this
+        process executes it, so that the store is asked only should it be long.
+        """
         answer: asyncio.Future[RunOutcome] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(run_id, [])
         waiters.append(answer)
         if len(waiters) == 1:
             self._new.append(run_id)
+            if certain:
+                self._certain.add(run_id)
             self._ensure_asking()
-            self._wake.set()
+            if not here:
+                self._wake.set()
         try:
             return await answer
         finally:
@@ -77,12 +85,16 @@ class Waiting:
             waiters.remove(answer)
             if not waiters:
                 del self._waiters[run_id]
+        if run_id not in self._waiters:
+            self._certain.discard(run_id)
 
     def _ensure_asking(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._ask_on(), name="kagzi-waiting")
 
     async def _ask_on(self) -> None:
+        if not self._wake.is_set():
+            await self._pause()  # everything new is executed here, and will most likely be told at once
         while self._waiters:
             new, self._new = self._new, []
             everybody = self._ended_hinted or not new
@@ -104,9 +116,12 @@ class Waiting:
             if len(asked) > _FEW:
                 # Hints come with every commit that ends an awaited run: ask for at most a fifth of the time.
                 await asyncio.sleep(4 * (monotonic() - began))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_S):
-                    await self._wake.wait()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_S):
+                await self._wake.wait()
 
     def _fail(self, run_ids: list[RunId], error: Exception) -> None:
         for run_id in run_ids:
@@ -120,9 +135,12 @@ class Waiting:
             told = await self._store.outcomes(some)
             for outcome in told:
                 self.tell(outcome)
-            unsure = [run_id for run_id in some if run_id in new and run_id in self._waiters]
+            unsure = [run_id for run_id in some if run_id in new and self._is_unsure(run_id)]
             if unsure:
                 await self._tell_unknown(unsure)
+
+    def _is_unsure(self, run_id: RunId) -> bool:
+        return run_id in self._waiters and run_id not in self._certain
 
     async def _tell_unknown(self, run_ids: list[RunId]) -> None:
         there = await self._store.existing(run_ids)

@@ -60,13 +60,19 @@ unmarked AS MATERIALIZED (
 ),
 marked AS (
     UPDATE {{schema}}.workflow_runs AS w SET awaited = true FROM unmarked WHERE w.run_id = unmarked.run_id
-    RETURNING w.available_at
+    RETURNING w.run_id, w.status, w.output, w.error, w.available_at
+),
+-- One that was open when we looked and has ended since, announcing nothing, is met when it is marked.
+ended AS (
+    SELECT run_id, status, output, error FROM asked
+    UNION ALL
+    SELECT run_id, status, output, error FROM marked
 )
-SELECT a.run_id::text, a.status, a.output, a.error, (SELECT count(*) FROM marked),
+SELECT e.run_id::text, e.status, e.output, e.error,
     -- A claim passes over rows that are locked, as these were until now: have it look again.
     (SELECT {TELL_DUE} FROM marked WHERE available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1)
 FROM (SELECT) AS always
-LEFT JOIN asked AS a ON a.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
+LEFT JOIN ended AS e ON e.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
 """
 
 _EXISTING = """
@@ -131,15 +137,8 @@ class Reader:
         return [stored_step(row) for row in await self._connections.fetch(self._steps, run_id)]
 
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
-        """One trip, and one more when runs are marked as awaited: one that ended meanwhile announced nothing."""
         rows = await self._connections.fetch(self._outcomes, _possible(run_ids))
-        ended = [_outcome(row) for row in rows if row[0] is not None]
-        if rows[0][4]:
-            known = {outcome.run_id for outcome in ended}
-            rest = [run_id for run_id in run_ids if run_id not in known]
-            rows = await self._connections.fetch(self._outcomes, _possible(rest))
-            ended += [_outcome(row) for row in rows if row[0] is not None]
-        return ended
+        return [_outcome(row) for row in rows if row[0] is not None]
 
     async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
         return {row[0] for row in await self._connections.fetch(self._existing, _possible(run_ids))}
