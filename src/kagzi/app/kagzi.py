@@ -142,6 +142,7 @@ class Kagzi:
 
     async def get_default_workflow_version(self, name: str) -> int | None:
         """The version that new runs of a workflow get: the one set, else the highest registered here, else None."""
+        check_name(name, what="the name of a workflow")
         stored = await self._open_link().store.default_version(self.settings.namespace, name)
         if stored is None and self._definitions.knows(name):
             return max(self._definitions.versions(name))

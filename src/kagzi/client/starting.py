@@ -30,7 +30,7 @@ async def start_one(
     options: StartOptions,
 ) -> WorkflowHandle[Any]:
     """Start a run; returns once it is durable (P2)."""
-    name, definition, version = await _which(link, workflow, version or options.version, options)
+    name, definition, version = await _which(link, workflow, options.version if version is None else version, options)
     run = _new_run(link, name, version, definition, args, kwargs, options)
     worker = None
     if definition is not None and options.delay is None and options.at is None:
@@ -42,7 +42,8 @@ async def start_one(
     link.clock.observe(started.now)
     _tell_workers(link, run, started)
     check_conflict(run, started)
-    return WorkflowHandle(link, started.run_id, definition)
+    # A run that was there before may be of another version, whose result has another type.
+    return WorkflowHandle(link, started.run_id, definition if started.created else None)
 
 
 async def start_many(
@@ -78,6 +79,8 @@ async def _which(
     known = link.definitions.versions(name) if link.definitions.knows(name) else {}
     if version is None:
         default = await link.default_version(options.namespace or link.settings.namespace, name)
+        if default is None and not known:
+            link.definitions.versions(name)  # raises WorkflowNotRegistered
         version = version_to_start(name, default=default, known=tuple(known))
     elif known and version not in known:
         link.definitions.get(name, version)  # raises VersionNotFound
