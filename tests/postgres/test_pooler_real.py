@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from kagzi import Kagzi, Settings, WorkflowHandle
-from kagzi.errors import StoreUnavailable
+from kagzi.errors import ConfigError, StoreUnavailable
 from kagzi.model.change import Applied
 from kagzi.store.postgres.store import PostgresStore
 from tests.conftest import PostgresServers, chosen_versions
@@ -101,6 +101,13 @@ async def test_what_a_caller_gave_up_is_given_up_by_the_server_too(pooler: PgBou
     await blocker.close()
     await hasty.close()
     await patient.close()
+
+
+async def test_who_forgets_the_flag_is_told(pooler: PgBouncer, straight_url: str) -> None:
+    store = PostgresStore(pooler.url(straight_url).partition("?")[0], Settings())
+    with pytest.raises(ConfigError, match="pooler=transaction"):
+        await store.open()
+    await store.close()
 
 
 async def test_a_store_goes_on_after_the_pooler_crashed(pooler: PgBouncer, straight_url: str) -> None:

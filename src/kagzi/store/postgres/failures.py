@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from kagzi.errors import KagziError, MigrationError, StoreUnavailable
+from kagzi.errors import ConfigError, KagziError, MigrationError, StoreUnavailable
 from kagzi.store.postgres.address import Address
 
 RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -18,6 +18,10 @@ _UNMIGRATED = (
     asyncpg.InvalidSchemaNameError,
 )
 
+# Prepared statements that are there twice or no more: a transaction pooler moved us to another server.
+_MOVED = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+_FLAG = "add `pooler=transaction` to the query of KAGZI_DATABASE_URL"
+
 _UNAVAILABLE = (
     *RETRYABLE,
     asyncpg.PostgresConnectionError,
@@ -27,8 +31,6 @@ _UNAVAILABLE = (
     asyncpg.InternalServerError,
     asyncpg.InvalidTransactionStateError,  # read-only: a standby after a failover
     asyncpg.LockNotAvailableError,
-    asyncpg.InvalidSQLStatementNameError,  # a pooler that moved us to another server
-    asyncpg.DuplicatePreparedStatementError,
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
@@ -53,6 +55,16 @@ def explain(error: BaseException, address: Address) -> KagziError | None:
             return MigrationError(
                 f"the schema of PostgreSQL at {address.shown} is not up to date ({reason}). Run `kagzi db migrate`, "
                 "and check KAGZI_SCHEMA."
+            )
+        case asyncpg.ProtocolViolationError() if "unsupported startup parameter" in str(error):
+            return ConfigError(
+                f"what answers at {address.shown} is a pooler and takes no settings ({reason}). If it is pgbouncer, "
+                f"{_FLAG}."
+            )
+        case _ if isinstance(error, _MOVED):
+            return StoreUnavailable(
+                f"PostgreSQL at {address.shown} lost our prepared statements ({type(error).__name__}). If a pooler "
+                f"in transaction mode is in between, {_FLAG}."
             )
         case TimeoutError():
             return StoreUnavailable(
