@@ -13,6 +13,7 @@ from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.run import RunId, RunStatus
 from kagzi.settings import Settings
 from kagzi.store.postgres.address import parse_address
+from kagzi.store.postgres.failures import explain
 from kagzi.store.postgres.store import PostgresStore
 from tests.postgres.builders import a_checkpoint, a_request, a_run, a_worker, use_every_verb
 from tests.servers import PostgresServer, StopMode
@@ -203,6 +204,15 @@ async def test_behind_a_pooler_a_call_is_given_up_by_the_server_too(postgres_url
     for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
         assert (await hasty._writing.fetch(f"SHOW {limit}"))[0][0] == "500ms"
     await hasty.close()
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.InvalidSQLStatementNameError("gone"), asyncpg.DuplicatePreparedStatementError("twice")]
+)
+def test_lost_statements_point_to_the_flag_for_poolers(error: Exception) -> None:
+    told = explain(error, parse_address("postgresql://h/db"))
+    assert isinstance(told, StoreUnavailable)
+    assert "`pooler=transaction`" in str(told)
 
 
 def test_an_unknown_pooler_is_refused() -> None:
