@@ -9,8 +9,9 @@ from kagzi.authoring.definitions import Definitions
 from kagzi.client.waiting import Waiting
 from kagzi.clock import monotonic
 from kagzi.engine.journal import Journal
+from kagzi.engine.loop import WorkflowLoop
 from kagzi.engine.time import EngineClock, StoreClock
-from kagzi.errors import MigrationError, StoreUnavailable
+from kagzi.errors import ConfigError, MigrationError, StoreUnavailable, WorkflowIOError
 from kagzi.model.change import Transition
 from kagzi.model.run import RunId, RunOutcome
 from kagzi.payloads import Payloads
@@ -42,6 +43,7 @@ class Connection:
         self.waiting = Waiting(store)
         self.is_open = False
         self.was_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._is_kept = False
         self._borrowers = 0
@@ -72,13 +74,37 @@ class Connection:
         if not self._borrowers and not self._is_kept:
             await self.close()
 
+    def check_caller(self) -> None:
+        """Refuse to be used in a workflow's body, or on another event loop than the one that this was opened on.
+
+        What would happen else: a body starts a run in each of its replays, and an answer for a loop that can't take it
+        ends the thread that brings it.
+
+        Raises WorkflowIOError or ConfigError.
+        """
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, WorkflowLoop):
+            raise WorkflowIOError(
+                "using the application (starting a run, awaiting a handle, listing)",
+                "Do it in a step: `await ctx.step(name, function, ...)`. Give what it starts an id, as a step may be "
+                "executed twice.",
+            )
+        if self._loop is not None and loop is not self._loop:
+            raise ConfigError(
+                "Kagzi was opened on another event loop and can only be used on that one. In a thread, hand the call "
+                "over with asyncio.run_coroutine_threadsafe, or open a Kagzi of the thread's own; between two calls "
+                "of asyncio.run, close it on the loop that opened it."
+            )
+
     async def _ensure_open(self) -> None:
+        self.check_caller()
         async with self._opening:
             if not self.is_open:
                 await self._open()
 
     async def _open(self) -> None:
         await self.store.open()
+        self.waiting = Waiting(self.store)
         try:
             if self.settings.auto_migrate:
                 await self.store.migrate()
@@ -87,6 +113,7 @@ class Connection:
         except BaseException:
             await self.store.close()
             raise
+        self._loop = asyncio.get_running_loop()
         self._unlisten = self.store.listen(self.waiting.hinted)
         self.is_open = True
 

@@ -33,14 +33,18 @@ class Waiting:
         self._certain: set[RunId] = set()
         self._wake = asyncio.Event()
         self._ended_hinted = False
+        self._asked_all_at = monotonic()
+        self._closed = False
         self._task: asyncio.Task[None] | None = None
 
     async def outcome(self, run_id: RunId, *, certain: bool = False, here: bool = False) -> RunOutcome:
         """Wait for a run's end. Raises RunNotFound where there is no such run.
 
         `certain` says that there is one, so the store need not be asked about that; `here` that a worker of this
-        process executes it, so that the store is asked only should it be long.
+        process executes it, so that the store is asked only should it be long. Raises StoreUnavailable once closed.
         """
+        if self._closed:
+            raise StoreUnavailable("Kagzi was closed. Open it again, and take a new handle: `kagzi.handle(run_id)`.")
         answer: asyncio.Future[RunOutcome] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(run_id, [])
         waiters.append(answer)
@@ -69,7 +73,8 @@ class Waiting:
             self._wake.set()
 
     async def close(self) -> None:
-        """Leave everybody who still waits with StoreUnavailable."""
+        """Leave everybody who still waits, or comes to wait, with StoreUnavailable."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -97,12 +102,15 @@ class Waiting:
             await self._pause()  # everything new is executed here, and will most likely be told at once
         while self._waiters:
             new, self._new = self._new, []
-            everybody = self._ended_hinted or not new
+            began = monotonic()
+            # Where hints are lost and new waiters come all the time, the others must be asked about all the same.
+            everybody = self._ended_hinted or not new or began - self._asked_all_at >= _POLL_S
+            if everybody:
+                self._asked_all_at = began
             self._ended_hinted = False
             self._wake.clear()
             # A process may start a run and await it before its own worker has it: those told meanwhile drop out.
             asked = [run_id for run_id in (self._waiters if everybody else new) if run_id in self._waiters]
-            began = monotonic()
             try:
                 await self._ask(asked, new=set(new))
             except StoreUnavailable as error:
