@@ -82,14 +82,14 @@ class Connection:
 
         Raises WorkflowIOError or ConfigError.
         """
-        loop = asyncio.get_running_loop()
+        loop = asyncio._get_running_loop()  # none where only a handle is made
         if isinstance(loop, WorkflowLoop):
             raise WorkflowIOError(
                 "using the application (starting a run, awaiting a handle, listing)",
                 "Do it in a step: `await ctx.step(name, function, ...)`. Give what it starts an id, as a step may be "
                 "executed twice.",
             )
-        if self._loop is not None and loop is not self._loop:
+        if self._loop is not None and loop is not None and loop is not self._loop:
             raise ConfigError(
                 "Kagzi was opened on another event loop and can only be used on that one. In a thread, hand the call "
                 "over with asyncio.run_coroutine_threadsafe, or open a Kagzi of the thread's own; between two calls "

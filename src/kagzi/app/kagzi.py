@@ -70,8 +70,10 @@ class Kagzi:
 
     async def close(self) -> None:
         """Stop the workers of this process, commit what waits, and disconnect."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is not None:
+            connection.check_caller()
+            self._connection = None
             await connection.close()
 
     async def __aenter__(self) -> Self:
@@ -311,6 +313,7 @@ class Kagzi:
         connection = self._connection
         if connection is None or not connection.is_open:
             raise ConfigError("Kagzi is not connected. Use `async with kagzi:`, or `await kagzi.open()` first.")
+        connection.check_caller()
         return connection
 
     def __repr__(self) -> str:

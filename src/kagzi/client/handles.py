@@ -21,7 +21,7 @@ class WorkflowHandle(Generic[R]):
     """A run: wait for its result, look at it."""
 
     def __init__(self, link: Link, run_id: RunId, definition: Definition | None, *, is_certain: bool = True) -> None:
-        self._link = link
+        self._app = link
         self._run_id = run_id
         self._is_certain = is_certain
         self._definition = definition
@@ -30,6 +30,11 @@ class WorkflowHandle(Generic[R]):
     def run_id(self) -> str:
         """The run's own id, made by Kagzi."""
         return self._run_id
+
+    @property
+    def _link(self) -> Link:
+        self._app.check_caller()
+        return self._app
 
     async def result(self, timeout: Duration | None = None) -> R:
         """Wait for the run to end and return its result, for at most `timeout` (seconds or timedelta).

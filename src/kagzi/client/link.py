@@ -50,5 +50,8 @@ class Link(Protocol):
     def executes(self, run_id: RunId) -> bool:
         """Whether a worker of this process has the run in memory."""
 
+    def check_caller(self) -> None:
+        """Refuse to be used where that can't work. Raises WorkflowIOError in a body, ConfigError on another loop."""
+
     async def default_version(self, namespace: str, workflow: str) -> int | None:
         """The version that a start without one gets, where one was set."""
