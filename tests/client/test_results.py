@@ -408,7 +408,7 @@ async def test_a_handle_of_an_application_that_was_closed_says_so(any_database_u
         handle = await workflow.start()
 
     for ask in (handle.result, handle.status, handle.describe, handle.history):
-        with pytest.raises(StoreUnavailable, match="closed|not open"):
+        with pytest.raises(StoreUnavailable, match=r"closed|not open"):
             await within(ask(), 5)
 
 
