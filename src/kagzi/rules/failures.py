@@ -31,7 +31,7 @@ def _own(error: BaseException, kind: ErrorKind, *, now: datetime, depth: int = 0
         message=_storable(_message(error), limit=_MESSAGE_LIMIT),
         type=_storable(type(error).__name__, limit=255),
         retryable=kind.retryable,
-        traceback=_storable("".join(traceback.format_exception(error, chain=False)), limit=_TRACEBACK_LIMIT),
+        traceback=_storable(_traceback(error), limit=_TRACEBACK_LIMIT),
         occurred_at=now,
         causes=(error.error,) if isinstance(error, StepFailed) else _causes(error, now=now, depth=depth),
     )
@@ -42,6 +42,13 @@ def _message(error: BaseException) -> str:
         return str(error)
     except Exception as failure:  # a run must not hang because its error can't be told
         return f"its message can't be told: __str__ raised {type(failure).__name__}"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error, chain=False))
+    except Exception as failure:  # as above; a SyntaxError with odd fields is enough
+        return f"the traceback can't be told: formatting it raised {type(failure).__name__}"
 
 
 def _causes(error: BaseException, *, now: datetime, depth: int) -> tuple[StepError, ...]:
