@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kagzi import Kagzi, WorkflowContext, WorkflowFailed, step_info
+from kagzi import Kagzi, Settings, StepFailed, WorkflowContext, WorkflowFailed, step_info
 from kagzi.model.error import ErrorKind
 
 _mood: contextvars.ContextVar[str] = contextvars.ContextVar("mood", default="calm")
@@ -170,6 +170,19 @@ async def test_a_plain_step_that_takes_too_long_fails_and_learns_of_it(kagzi: Ka
     assert await asyncio.to_thread(learnt.wait, 10)
 
 
+async def test_waiting_for_a_thread_does_not_count_as_a_steps_time() -> None:
+    def take_a_while(number: int) -> int:
+        threading.Event().wait(0.3)
+        return number
+
+    async def body(ctx: WorkflowContext) -> list[int]:
+        patient = ctx.options(timeout=timedelta(seconds=0.8))
+        return await asyncio.gather(*(patient.step("take a while", take_a_while, number) for number in range(5)))
+
+    async with Kagzi(settings=Settings(database_url="sqlite://", max_step_threads=1)) as kagzi:
+        assert await run(kagzi, body) == [0, 1, 2, 3, 4]
+
+
 async def test_a_timeout_in_the_body_cancels_the_step(kagzi: Kagzi) -> None:
     cancelled = asyncio.Event()
 
@@ -210,6 +223,24 @@ async def test_a_step_may_raise_anything(kagzi: Kagzi, error: type[BaseException
 
     for failure in await run(kagzi, body):
         assert error.__name__ in failure
+
+
+async def test_an_error_that_cannot_be_told_fails_its_step_and_its_run_all_the_same(kagzi: Kagzi) -> None:
+    def fail() -> None:
+        error = SyntaxError("odd", ("file.py", 1, 1, "text"))
+        error.offset = "not a number"  # type: ignore[assignment] # the traceback module stumbles over it
+        raise error
+
+    async def body(ctx: WorkflowContext) -> None:
+        with pytest.raises(StepFailed, match="SyntaxError"):
+            await ctx.step("fail", fail)
+        fail()
+
+    with pytest.raises(WorkflowFailed) as failure:
+        await run(kagzi, body)
+
+    assert failure.value.error.type == "SyntaxError"
+    assert "can't be told" in (failure.value.error.traceback or "")
 
 
 async def test_a_thread_may_raise_stop_iteration(kagzi: Kagzi) -> None:

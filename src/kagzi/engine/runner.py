@@ -7,6 +7,7 @@ import inspect
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
@@ -161,33 +162,42 @@ class StepRunner:
             owner.settled(step, value)
 
     async def _call_within(self, step: RunningStep, limit_s: float) -> Any:
-        limit = asyncio.timeout(limit_s)
+        loop = asyncio.get_running_loop()
+        # A plain function may have to wait for a thread, which is not its own time.
+        limit = asyncio.timeout(limit_s if _is_async(step.fn) else None)
+
+        def begun() -> None:
+            with suppress(RuntimeError):  # it has ended already
+                limit.reschedule(loop.time() + limit_s)
+
         try:
             async with limit:
-                return await self._call(step)
+                return await self._call(step, begun=partial(loop.call_soon_threadsafe, begun))
         except TimeoutError as error:
             if not limit.expired():
                 raise
             step.overdue = True
             raise StepTimeout(f"the step took longer than its timeout of {limit_s:g} s.") from error
 
-    async def _call(self, step: RunningStep) -> Any:
+    async def _call(self, step: RunningStep, *, begun: Callable[[], object] | None = None) -> Any:
         call = step.call
         if _is_async(step.fn):
             return await step.fn(*call.args, **call.kwargs)
-        value = await self._call_in_thread(step)
+        value = await self._call_in_thread(step, begun)
         if inspect.isawaitable(value):  # a plain function, such as a lambda, that made a coroutine
             return await value
         return value
 
-    async def _call_in_thread(self, step: RunningStep) -> Any:
+    async def _call_in_thread(self, step: RunningStep, begun: Callable[[], object] | None) -> Any:
         call = step.call
         function = partial(step.fn, *call.args, **call.kwargs)
-        work: Callable[[], Any] = partial(copy_context().run, _in_thread, function)
+        work: Callable[[], Any] = partial(copy_context().run, _in_thread, function, begun)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _in_thread(function: Callable[[], Any]) -> Any:
+def _in_thread(function: Callable[[], Any], begun: Callable[[], object] | None) -> Any:
+    if begun is not None:
+        begun()
     try:
         return function()
     except StopIteration as error:  # a future can't carry it
