@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from kagzi.app.default_versions import DefaultVersions
 from kagzi.authoring.definitions import Definitions
 from kagzi.client.waiting import Waiting
-from kagzi.clock import monotonic
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowLoop
 from kagzi.engine.time import EngineClock, StoreClock
-from kagzi.errors import ConfigError, MigrationError, StoreUnavailable, WorkflowIOError
+from kagzi.errors import ConfigError, MigrationError, WorkflowIOError
 from kagzi.model.change import Transition
 from kagzi.model.run import RunId, RunOutcome
 from kagzi.payloads import Payloads
 from kagzi.settings import Settings
 from kagzi.store.protocol import Store
 from kagzi.worker.worker import Worker
-
-_DEFAULT_VERSIONS_AGE_S = 1.0
 
 
 class Connection:
@@ -49,7 +47,7 @@ class Connection:
         self._borrowers = 0
         self._workers: tuple[Worker, ...] = ()
         self._unlisten: Callable[[], None] | None = None
-        self._default_versions: dict[tuple[str, str], tuple[float, int | None]] = {}
+        self._default_versions = DefaultVersions(store, timeout=settings.store_timeout)
 
     async def open(self) -> None:
         """Connect and, unless the settings say otherwise, migrate; again without effect.
@@ -105,6 +103,7 @@ class Connection:
     async def _open(self) -> None:
         await self.store.open()
         self.waiting = Waiting(self.store)
+        self.journal.open()
         try:
             if self.settings.auto_migrate:
                 await self.store.migrate()
@@ -132,23 +131,12 @@ class Connection:
         await self.store.close()
 
     async def default_version(self, namespace: str, workflow: str) -> int | None:
-        """The version that a start without one gets; read at most once a second."""
-        known = self._default_versions.get((namespace, workflow))
-        if known is not None and monotonic() - known[0] < _DEFAULT_VERSIONS_AGE_S:
-            return known[1]
-        try:
-            version = await self.store.default_version(namespace, workflow)
-        except StoreUnavailable:
-            if known is None:
-                raise
-            return known[1]  # the start itself waits for the database to come back
-        self._default_versions[namespace, workflow] = (monotonic(), version)
-        return version
+        """The version that a start without one gets, where one was set."""
+        return await self._default_versions.get(namespace, workflow)
 
     async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
         """Set the version that a start without one gets."""
-        await self.store.set_default_version(namespace, workflow, version)
-        self._default_versions.pop((namespace, workflow), None)
+        await self._default_versions.set(namespace, workflow, version)
 
     # -- for workers -------------------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Kagzi:
             settings = Settings.from_environment(database_url=url)
         elif url is not None:
             raise ConfigError("both a url and settings were given; put the url into the settings.")
+        check_name(settings.namespace, what="namespace (KAGZI_NAMESPACE)")
         self.settings = settings
         self._payloads = Payloads(limit=settings.payload_limit, codec=codec)
         self._definitions = Definitions()

@@ -1,0 +1,62 @@
+"""Default versions as starts need them: at hand, and not asked of the database for each."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from kagzi.clock import monotonic
+from kagzi.errors import StoreUnavailable
+from kagzi.store.protocol import Store
+
+_AGE_S = 1.0
+_PAUSE_S = 0.1
+
+
+class DefaultVersions:
+    """The stored default versions, each read at most about once a second.
+
+    One caller reads anew; the others take what was read last meanwhile. In an outage that is what everybody takes, and
+    where nothing was ever read, a start waits for the database as it does for its own commit, up to `timeout`.
+    """
+
+    def __init__(self, store: Store, *, timeout: timedelta) -> None:
+        self._store = store
+        self._timeout_s = timeout.total_seconds()
+        self._read: dict[tuple[str, str], tuple[float, int | None]] = {}
+        self._reading: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def get(self, namespace: str, workflow: str) -> int | None:
+        """The version that a start without one gets, where one was set. Raises StoreUnavailable."""
+        key = namespace, workflow
+        known = self._read.get(key)
+        if known is not None and monotonic() - known[0] < _AGE_S:
+            return known[1]
+        lock = self._reading.setdefault(key, asyncio.Lock())
+        if known is not None and lock.locked():
+            return known[1]
+        async with lock:
+            return await self._read_anew(key)
+
+    async def set(self, namespace: str, workflow: str, version: int) -> None:
+        """Set the version that a start without one gets."""
+        await self._store.set_default_version(namespace, workflow, version)
+        self._read.pop((namespace, workflow), None)
+
+    async def _read_anew(self, key: tuple[str, str]) -> int | None:
+        deadline = monotonic() + self._timeout_s
+        while True:
+            known = self._read.get(key)
+            if known is not None and monotonic() - known[0] < _AGE_S:
+                return known[1]  # by the caller before us
+            try:
+                version = await self._store.default_version(*key)
+            except StoreUnavailable:
+                if known is not None:
+                    return known[1]
+                if monotonic() + _PAUSE_S > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            self._read[key] = monotonic(), version
+            return version
