@@ -30,6 +30,10 @@ Operation = StepCall[Any] | Sleep | WorkflowTimer
 """What a body can wait for."""
 
 
+_ID_LIMIT = 1500
+"""Characters of an identity, 255 of which may take four bytes: PostgreSQL's index entries hold 2,704 bytes."""
+
+
 class Body:
     """The workflow function of one run, running on a loop of its own.
 
@@ -129,7 +133,13 @@ class Body:
         self._check_running()
         if self._loop.refuses():
             raise Parked
-        return self._loop.scope.identify(name)
+        step_id = self._loop.scope.identify(name)
+        if len(step_id) > _ID_LIMIT:
+            raise ValueError(
+                f"{name!r} is called in a task that is nested too deep: each task of a chain makes the next, and its "
+                "name grows by a number. Make tasks side by side, or call functions instead."
+            )
+        return step_id
 
     def next_order(self) -> int:
         """The creation number of a new future of the run."""

@@ -28,7 +28,7 @@ from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowSpins
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
-from kagzi.errors import KagziError, PayloadError, StepFailed
+from kagzi.errors import KagziError, StepFailed
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepRecord
@@ -90,7 +90,7 @@ class Execution:
             where = f"the input of workflow {self.workflow!r}"
             args, kwargs = self._definition.arguments.decode(self._claim.input, where=where)
             self._body.begin(self._definition.fn, args, kwargs)
-        except (PayloadError, TypeError) as error:  # the function's parameters are not those of the start
+        except Exception as error:  # nearly always: the function's parameters are not those of the start
             if self._history.last_seq:  # they were once, so that is the code's fault (P16)
                 self._set_aside(error)
             else:
@@ -162,7 +162,7 @@ class Execution:
         call = running.call
         try:
             text, value = self._host.payloads.result_shape(call.fn).settle(value, where=f"step {call.name!r}")
-        except KagziError as error:
+        except Exception as error:  # PayloadError, ConfigError, or what a type's own hooks raise
             self._record_failure(running, error)
             return
         self._seq += 1
@@ -343,7 +343,7 @@ class Execution:
             return
         try:
             text, _ = self._definition.result.settle(body.result(), where=f"the result of workflow {self.workflow!r}")
-        except KagziError as unfit:
+        except Exception as unfit:  # as in `settled`
             self._fail(unfit)
             return
         self._close(lifecycle.complete(self.run_id, self.fence, output=text))

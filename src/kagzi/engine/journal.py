@@ -216,12 +216,16 @@ class Journal:
     def __init__(self, store: Store, *, capacity: int, timeout: timedelta) -> None:
         self._store = store
         self._timeout_s = timeout.total_seconds()
+        self._is_closed = False
         self._changes = Lane("changes", self._commit, self._committed, capacity=capacity)
         self._starts = Lane("starts", self._start, self._started, capacity=capacity)
 
     def submit(self, change: Change, listener: ChangeListener) -> None:
         """Have `change` committed; `listener` hears of it. Never blocks: call `room` before where it can be awaited."""
-        self._changes.add(_Submission(change, listener))
+        if self._is_closed:  # nobody would ever answer
+            asyncio.get_running_loop().call_soon(listener.drop)
+        else:
+            self._changes.add(_Submission(change, listener))
 
     async def room(self) -> None:
         """Wait while the journal is full."""
@@ -234,6 +238,8 @@ class Journal:
         Raises StoreUnavailable where the database could not be reached in time and nothing was written,
         OutcomeUnknown where a write was under way when the time was over.
         """
+        if self._is_closed:
+            raise StoreUnavailable("Kagzi was closed, so nothing was started. Open it again and start again.")
         if self._starts.is_full:
             await self._starts.room()
         loop = asyncio.get_running_loop()
@@ -275,8 +281,13 @@ class Journal:
         finally:
             timer.cancel()
 
+    def open(self) -> None:
+        """Take writes again after `close`."""
+        self._is_closed = False
+
     async def close(self) -> None:
         """Commit what waits, for at most the store's timeout, and end. What can't be committed is left undone."""
+        self._is_closed = True
         await self._starts.close(deadline_s=self._timeout_s)
         await self._changes.close(deadline_s=self._timeout_s)
 

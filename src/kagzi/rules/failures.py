@@ -19,10 +19,15 @@ _decoder = msgspec.json.Decoder(StepError)
 
 
 def describe(error: BaseException, *, now: datetime) -> StepError:
-    """Describe an exception as data. An error that is a step's own failure keeps the kind it has."""
-    if isinstance(error, StepFailed):
-        return _own(error, error.error.kind, now=now)
-    return _own(error, _kind(error), now=now)
+    """Describe an exception as data. An error that is a step's own failure keeps the kind it has.
+
+    Never raises: a run must not hang because its error can't be told.
+    """
+    try:
+        return _own(error, _kind(error), now=now)
+    except Exception:  # such as a class whose name can't be asked for
+        message = "an exception of which nothing can be told"
+        return StepError(kind=ErrorKind.UNKNOWN, type="Exception", message=message, retryable=True, occurred_at=now)
 
 
 def _own(error: BaseException, kind: ErrorKind, *, now: datetime, depth: int = 0) -> StepError:

@@ -151,12 +151,7 @@ class Claiming:
     def _begin(self, claimed: Claimed, key: WorkerKey, begun: asyncio.Future[None]) -> None:
         self._worker.clock.observe(claimed.now)
         for claim in claimed.claims:
-            try:
-                self._worker.take(claim, key=key)
-            except Exception:
-                # P23: one run that can't even be begun must not stop the others. It is given back as a stray.
-                logger.exception("A claimed run could not be begun.", extra={"run_id": claim.run_id})
-                self._worker.forget(claim.run_id)
+            self._worker.take(claim, key=key)
         if not begun.done():
             begun.set_result(None)
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from datetime import datetime
 
-from kagzi.clock import monotonic
+from kagzi.clock import since_boot
 from kagzi.ids import new_id
 from kagzi.model.run import WorkerKey
 from kagzi.model.step import OpenStep
@@ -19,8 +19,8 @@ from kagzi.worker.config import WorkerConfig
 class Lease:
     """One registration after another, each alive for as long as it is renewed.
 
-    The deadline is counted from *before* a renewal was sent, by the monotonic clock of this process: when it has
-    passed, others may own our runs, whatever the answer said later (P9).
+    The deadline is counted from *before* a renewal was sent, by a clock that goes on while the machine is suspended:
+    when it has passed, others may own our runs, whatever the answer said later (P9).
     """
 
     def __init__(self, store: Store, config: WorkerConfig, *, observe: Callable[[datetime], None]) -> None:
@@ -33,13 +33,13 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Whether nobody else can have declared this worker dead."""
-        return monotonic() < self._deadline
+        return since_boot() < self._deadline
 
     async def register(self, workflows: tuple[tuple[str, int], ...]) -> None:
         """Enter the register under a new key."""
         config = self._config
         key = WorkerKey(new_id())
-        sent = monotonic()
+        sent = since_boot()
         answer = await self._store.register(
             Registration(
                 key=key,
@@ -60,7 +60,7 @@ class Lease:
 
     async def renew(self, *, state: WorkerState, load: str, open_steps: tuple[OpenStep, ...]) -> bool:
         """Renew the lease; False where this registration was declared dead."""
-        sent = monotonic()
+        sent = since_boot()
         answer = await self._store.beat(
             Beat(worker=self.key, lease=self._config.lease, state=state, load=load, open_steps=open_steps)
         )

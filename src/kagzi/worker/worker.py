@@ -263,15 +263,15 @@ class Worker:
         definition = self._app.definitions.get(claim.workflow, claim.version)
         execution = Execution(self, claim, definition)
         self._executions[claim.run_id] = execution
-        if self.state is WorkerState.DRAINING:
-            execution.release()
-        else:
-            execution.begin()
-
-    def forget(self, run_id: RunId) -> None:
-        """Give up a run that could not be begun; the store has it under our key, so it is given back as a stray."""
-        self._expected.discard(run_id)
-        self._executions.pop(run_id, None)
+        try:
+            if self.state is WorkerState.DRAINING:
+                execution.release()
+            else:
+                execution.begin()
+        except Exception:
+            # P23: one run that can't even be begun must not stop the others. It is given back as a stray.
+            logger.exception("A run could not be begun.", extra={"run_id": claim.run_id})
+            self._executions.pop(claim.run_id, None)
 
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """An execution is over: its slot is free."""
