@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
 from kagzi.errors import ConfigError
 
 
-def _setting(default: Any, variable: str, meaning: str) -> Any:
-    return field(default=default, metadata={"variable": variable, "meaning": meaning})
+def _setting(default: Any, variable: str, meaning: str, *, secret: bool = False, zero: bool = False) -> Any:
+    """A setting; a `secret` is not shown, `zero` says that a duration may be none at all."""
+    return field(default=default, repr=not secret, metadata={"variable": variable, "meaning": meaning, "zero": zero})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Settings:
         "sqlite:///kagzi.db",
         "KAGZI_DATABASE_URL",
         "where runs are kept: postgresql://..., sqlite:///file or sqlite:// (memory)",
+        secret=True,
     )
     schema: str = _setting("kagzi", "KAGZI_SCHEMA", "PostgreSQL schema of Kagzi's tables")
     namespace: str = _setting("default", "KAGZI_NAMESPACE", "which runs this application sees and starts")
@@ -39,7 +41,7 @@ class Settings:
         10_000, "KAGZI_JOURNAL_CAPACITY", "most writes waiting for a commit before writers have to wait"
     )
     park_after: timedelta = _setting(
-        timedelta(seconds=1), "KAGZI_PARK_AFTER", "a run that waits longer than this leaves memory"
+        timedelta(seconds=1), "KAGZI_PARK_AFTER", "a run that waits longer than this leaves memory", zero=True
     )
     max_concurrent_workflows: int = _setting(
         100, "KAGZI_MAX_CONCURRENT_WORKFLOWS", "runs that one worker executes at a time"
@@ -58,16 +60,22 @@ class Settings:
         timedelta(seconds=0.5), "KAGZI_POLL_INTERVAL", "how often a worker looks for runs when nothing tells it to"
     )
     graceful_shutdown_timeout: timedelta = _setting(
-        timedelta(seconds=300), "KAGZI_GRACEFUL_SHUTDOWN_TIMEOUT", "how long a stopping worker lets its steps finish"
+        timedelta(seconds=300),
+        "KAGZI_GRACEFUL_SHUTDOWN_TIMEOUT",
+        "how long a stopping worker lets its steps finish",
+        zero=True,
     )
     poison_after: int = _setting(
         5, "KAGZI_POISON_AFTER", "a run that kills its worker this often without progress is set aside"
     )
     loop_lag_warning: timedelta = _setting(
-        timedelta(seconds=0.1), "KAGZI_LOOP_LAG_WARNING", "a worker's event loop blocked for longer is reported"
+        timedelta(seconds=0.1),
+        "KAGZI_LOOP_LAG_WARNING",
+        "a worker's event loop blocked for longer is reported",
+        zero=True,
     )
     body_warning: timedelta = _setting(
-        timedelta(seconds=0.1), "KAGZI_BODY_WARNING", "a workflow body that computes for longer is reported"
+        timedelta(seconds=0.1), "KAGZI_BODY_WARNING", "a workflow body that computes for longer is reported", zero=True
     )
 
     @classmethod
@@ -89,18 +97,30 @@ class Settings:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        """Refuse values that can't work."""
+        """Refuse values that can't work. Raises ConfigError naming the setting and its variable."""
         for entry in fields(self):
-            value = getattr(self, entry.name)
-            if isinstance(value, timedelta) and value < timedelta(0):
-                raise ConfigError(f"{entry.name} is {value}, but a duration can't be negative.")
-            if type(value) is int and value < 1:
-                raise ConfigError(f"{entry.name} is {value}, but must be 1 or more.")
+            _check(entry, getattr(self, entry.name))
         if self.lease < 2 * self.heartbeat_interval:
             raise ConfigError(
-                f"lease is {self.lease} and heartbeat_interval {self.heartbeat_interval}; a lease must last for at "
-                "least two heartbeats, or a worker that is late once loses its runs."
+                f"lease (KAGZI_LEASE) is {self.lease} and heartbeat_interval (KAGZI_HEARTBEAT_INTERVAL) "
+                f"{self.heartbeat_interval}; a lease must last for at least two heartbeats, or a worker that is late "
+                "once loses its runs."
             )
+
+
+def _check(entry: Field[Any], value: object) -> None:
+    setting, wanted = f"{entry.name} ({entry.metadata['variable']})", type(entry.default)
+    if not isinstance(value, wanted) or isinstance(value, bool) is not (wanted is bool):
+        found = repr(value) if entry.repr else f"of type {type(value).__name__}"
+        raise ConfigError(f"{setting} is {found}, but must be {_A[wanted]}.")
+    if isinstance(value, timedelta) and (value < timedelta(0) or not (value or entry.metadata["zero"])):
+        least = "zero or more" if entry.metadata["zero"] else "above zero"
+        raise ConfigError(f"{setting} is {value.total_seconds():g} seconds, but must be {least}.")
+    if type(value) is int and value < 1:
+        raise ConfigError(f"{setting} is {value}, but must be 1 or more.")
+
+
+_A = {bool: "a bool", int: "an int", str: "a str", timedelta: "a timedelta"}
 
 
 def _parse(text: str, default: object, variable: str) -> object:

@@ -104,6 +104,7 @@ class Connection:
         await self.store.open()
         self.waiting = Waiting(self.store)
         self.journal.open()
+        self._default_versions = DefaultVersions(self.store, timeout=self.settings.store_timeout)
         try:
             if self.settings.auto_migrate:
                 await self.store.migrate()
@@ -126,6 +127,7 @@ class Connection:
             await worker.shutdown()
         if self._unlisten is not None:
             self._unlisten()
+        self._default_versions.close()
         await self.journal.close()
         await self.waiting.close()
         await self.store.close()

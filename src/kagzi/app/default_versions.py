@@ -23,12 +23,14 @@ class DefaultVersions:
     def __init__(self, store: Store, *, timeout: timedelta) -> None:
         self._store = store
         self._timeout_s = timeout.total_seconds()
+        self._closed = False
         self._read: dict[tuple[str, str], tuple[float, int | None]] = {}
         self._reading: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def get(self, namespace: str, workflow: str) -> int | None:
         """The version that a start without one gets, where one was set. Raises StoreUnavailable."""
         key = namespace, workflow
+        deadline = monotonic() + self._timeout_s  # counted from here: those who wait for the reader are not to add up
         known = self._read.get(key)
         if known is not None and monotonic() - known[0] < _AGE_S:
             return known[1]
@@ -36,19 +38,27 @@ class DefaultVersions:
         if known is not None and lock.locked():
             return known[1]
         async with lock:
-            return await self._read_anew(key)
+            return await self._read_anew(key, deadline=deadline)
 
     async def set(self, namespace: str, workflow: str, version: int) -> None:
         """Set the version that a start without one gets."""
         await self._store.set_default_version(namespace, workflow, version)
         self._read.pop((namespace, workflow), None)
 
-    async def _read_anew(self, key: tuple[str, str]) -> int | None:
-        deadline = monotonic() + self._timeout_s
+    def close(self) -> None:
+        """Leave those who wait for an outage to end with StoreUnavailable."""
+        self._closed = True
+
+    async def _read_anew(self, key: tuple[str, str], *, deadline: float) -> int | None:
         while True:
             known = self._read.get(key)
             if known is not None and monotonic() - known[0] < _AGE_S:
                 return known[1]  # by the caller before us
+            if self._closed or (known is None and monotonic() > deadline):
+                raise StoreUnavailable(
+                    f"the default version of workflow {key[1]!r} could not be read: Kagzi was closed, or the database "
+                    f"did not answer for {self._timeout_s:g} s. Nothing was started; start again once it is back."
+                )
             try:
                 version = await self._store.default_version(*key)
             except StoreUnavailable:

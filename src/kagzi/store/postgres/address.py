@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from kagzi.errors import ConfigError
 
+_HOST = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]+\])(?::(?P<port>\d{0,5}))?")
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer identifiers and channel names in silence
 
 
@@ -23,9 +25,14 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 def parse_address(url: str) -> Address:
     """Take our own flag `?pooler=transaction` out of the URL.
 
-    Raises ConfigError for a value of the flag that there is not.
+    Raises ConfigError for a value of the flag that there is not, and for what is no URL; never quotes it.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _unreadable() from error
+    if "@" in parts.path or not all(_is_host(host) for host in parts.netloc.rpartition("@")[2].split(",")):
+        raise _unreadable()
     options = parse_qsl(parts.query, keep_blank_values=True)
     poolers = {value for key, value in options if key == "pooler"}
     if unknown := sorted(poolers - {"transaction", "none"}):
@@ -39,6 +46,18 @@ def parse_address(url: str) -> Address:
         url=urlunsplit((parts.scheme, parts.netloc, parts.path, kept, "")),
         shown=f"{parts.scheme}://{host}{parts.path}",
         pooled="transaction" in poolers,
+    )
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found["port"] or 0) < 65536
+
+
+def _unreadable() -> ConfigError:
+    return ConfigError(
+        "the database URL can't be read. Write postgresql://user:password@host:5432/database, and %40, %2F, %3F and "
+        "%23 for @, /, ? and # in the user's name and password."
     )
 
 

@@ -44,8 +44,10 @@ def explain(error: BaseException, address: Address) -> KagziError | None:
     """
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     match error:
-        case asyncpg.DataError() | asyncpg.exceptions._base.ClientConfigurationError():
+        case asyncpg.DataError():
             return None
+        case asyncpg.exceptions._base.ClientConfigurationError():
+            return ConfigError(f"the database URL of {address.shown} asks for what the driver can't do ({error}).")
         case _ if isinstance(error, _LOGIN):
             return StoreUnavailable(
                 f"PostgreSQL at {address.shown} refused the login ({reason}). Check user, password and database in "
