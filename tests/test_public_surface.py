@@ -1,0 +1,334 @@
+"""What `kagzi` offers: exactly these names, with these parameters, typed as people rely on."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kagzi
+import kagzi.testing
+from kagzi import ErrorKind, Kagzi, Run, RunStatus, Step, StepError, StepInfo, Worker, WorkflowContext, WorkflowHandle
+from kagzi.client.options import OptionView
+from kagzi.client.workflow import BoundWorkflow, Workflow
+from kagzi.worker.builder import WorkerBuilder
+
+ERRORS = {
+    "ChildFailed",
+    "ConfigError",
+    "ConflictError",
+    "DivergenceError",
+    "KagziError",
+    "MigrationError",
+    "OutcomeUnknown",
+    "Parked",
+    "PayloadError",
+    "PayloadTooLarge",
+    "RunClosed",
+    "RunNotFound",
+    "StepFailed",
+    "StoreUnavailable",
+    "VersionNotFound",
+    "WorkflowCancelled",
+    "WorkflowFailed",
+    "WorkflowIOError",
+    "WorkflowNotRegistered",
+}
+VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
+NOUNS = {"ErrorKind", "Run", "RunStatus", "Step", "StepCall", "StepError", "StepInfo", "StepKind", "StepStatus"}
+SEAMS = {"PayloadCodec", "Settings"}
+
+
+def test_exactly_what_is_promised_is_exported() -> None:
+    assert set(kagzi.__all__) == ERRORS | VERBS | NOUNS | SEAMS | {"__version__"}
+    assert len(kagzi.__all__) == len(set(kagzi.__all__))
+
+
+def test_everything_exported_is_there_and_nothing_else_is_public() -> None:
+    modules = {name for name, value in vars(kagzi).items() if inspect.ismodule(value)}
+    found = {name for name in vars(kagzi) if not name.startswith("_")} - modules - {"annotations"}
+
+    assert found | {"__version__"} == set(kagzi.__all__)
+
+
+def test_the_environment_for_tests_is_offered_apart() -> None:
+    assert "Environment" in kagzi.testing.__all__
+
+
+def test_the_types_are_shipped() -> None:
+    assert (Path(inspect.getfile(kagzi)).parent / "py.typed").exists()
+
+
+PARAMETERS: dict[Callable[..., Any], str] = {
+    Kagzi.__init__: "self, url, *, settings, codec",
+    Kagzi.connect: "url, *, settings, codec",
+    Kagzi.close: "self",
+    Kagzi.workflow: "self, function, /, *, version",
+    Kagzi.register_workflow: "self, name, fn",
+    Kagzi.register_workflow_version: "self, name, version, fn",
+    Kagzi.set_default_workflow_version: "self, name, version",
+    Kagzi.get_default_workflow_version: "self, name",
+    Kagzi.start_workflow: "self, workflow, /, *args, **kwargs",
+    Kagzi.start_workflow_version: "self, name, version, /, *args, **kwargs",
+    Kagzi.start_many: "self, workflow, inputs, **options",
+    Kagzi.options: "self, **options",
+    Kagzi.handle: "self, run_id",
+    Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, created_after, cursor, limit",
+    Kagzi.create_worker: (
+        "self, *, worker_id, queues, max_concurrent_workflows, max_concurrent_steps, heartbeat_interval, lease, "
+        "poll_interval, graceful_shutdown_timeout"
+    ),
+    Kagzi.create_worker_builder: "self",
+    OptionView.options: "self, **options",
+    OptionView.start_workflow: "self, workflow, /, *args, **kwargs",
+    OptionView.start_workflow_version: "self, name, version, /, *args, **kwargs",
+    Workflow.start: "self, *args, **kwargs",
+    Workflow.options: "self, **options",
+    BoundWorkflow.start: "self, *args, **kwargs",
+    BoundWorkflow.options: "self, **options",
+    WorkflowHandle.result: "self, timeout",
+    WorkflowHandle.status: "self",
+    WorkflowHandle.describe: "self",
+    WorkflowHandle.history: "self",
+    Worker.start: "self",
+    Worker.stop: "self",
+    WorkerBuilder.worker_id: "self, worker_id",
+    WorkerBuilder.queues: "self, queues",
+    WorkerBuilder.max_concurrent_workflows: "self, count",
+    WorkerBuilder.max_concurrent_steps: "self, count",
+    WorkerBuilder.heartbeat_interval_secs: "self, seconds",
+    WorkerBuilder.lease_secs: "self, seconds",
+    WorkerBuilder.poll_interval_ms: "self, milliseconds",
+    WorkerBuilder.graceful_shutdown_timeout_secs: "self, seconds",
+    WorkerBuilder.build: "self",
+    WorkflowContext.step: "self, name, fn, /, *args, **kwargs",
+    WorkflowContext.sleep: "self, name, duration",
+    WorkflowContext.sleep_until: "self, name, when",
+    WorkflowContext.options: "self, *, timeout",
+    WorkflowContext.as_completed: "self, *calls",
+    WorkflowContext.now: "self",
+    WorkflowContext.random: "self",
+    WorkflowContext.uuid4: "self",
+    kagzi.step: "function, /, *, timeout",
+    kagzi.step_info: "",
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"), PARAMETERS.items(), ids=lambda given: getattr(given, "__qualname__", "")
+)
+def test_a_public_function_takes_these_parameters(function: Callable[..., Any], expected: str) -> None:
+    text = re.sub(r"(: [^,()]*|=[^,()]*)", "", str(bare(inspect.signature(function))))
+
+    assert text == f"({expected})"
+
+
+def bare(signature: inspect.Signature) -> inspect.Signature:
+    """The parameters' names and kinds alone."""
+    empty = inspect.Parameter.empty
+    parameters = [each.replace(annotation=empty, default=empty) for each in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
+
+
+def test_defaults_are_those_that_are_promised() -> None:
+    settings = kagzi.Settings()
+
+    assert inspect.signature(Kagzi.find_runs).parameters["limit"].default == 100
+    assert inspect.signature(WorkflowHandle.result).parameters["timeout"].default is None
+    assert (settings.max_concurrent_workflows, settings.max_concurrent_steps) == (100, 1000)
+    assert [
+        span.total_seconds()
+        for span in (
+            settings.heartbeat_interval,
+            settings.lease,
+            settings.poll_interval,
+            settings.graceful_shutdown_timeout,
+        )
+    ] == [10, 60, 0.5, 300]
+    assert settings.payload_limit == 4 * 1024 * 1024
+    assert Kagzi("sqlite://").create_worker().config.queues == ("default",)
+
+
+@pytest.mark.parametrize(
+    ("noun", "promised"),
+    [
+        (
+            Run,
+            "run_id id namespace workflow version queue priority status input output error attempts created_at "
+            "started_at finished_at wake_at waiting_for parent_run_id tags attributes",
+        ),
+        (Step, "step_id name kind status output error attempts started_at finished_at wake_at child_run_id"),
+        (StepError, "kind message type context retryable traceback occurred_at"),
+    ],
+)
+def test_a_noun_has_every_field_that_is_promised(noun: Any, promised: str) -> None:
+    assert set(promised.split()) <= {field.name for field in fields(noun)}
+
+
+def test_step_info_tells_what_is_promised() -> None:
+    assert {"run_id", "name", "attempt", "idempotency_key", "cancelled"} <= set(dir(StepInfo))
+
+
+def test_facts_of_a_context_are_properties() -> None:
+    for fact in ("run_id", "id", "workflow", "version", "attempt", "logger"):
+        assert isinstance(inspect.getattr_static(WorkflowContext, fact), property)
+    for handle_fact in ("run_id",):
+        assert isinstance(inspect.getattr_static(WorkflowHandle, handle_fact), property)
+
+
+@pytest.mark.parametrize(
+    ("enum", "members"),
+    [
+        (RunStatus, "PENDING RUNNING SLEEPING COMPLETED FAILED CANCELLED"),
+        (
+            ErrorKind,
+            "NETWORK_ERROR SERVICE_UNAVAILABLE RATE_LIMITED TIMEOUT DATABASE_CONNECTION_FAILED UNKNOWN "
+            "VALIDATION_FAILED NOT_FOUND PERMISSION_DENIED INVALID_INPUT BUSINESS_LOGIC_ERROR CANCELLED POISON_RUN",
+        ),
+    ],
+)
+def test_an_enum_has_exactly_these_members(enum: type[StrEnum], members: str) -> None:
+    assert [member.name for member in enum] == members.split()
+
+
+def test_the_first_six_kinds_can_be_tried_again_and_the_others_not() -> None:
+    assert [kind.retryable for kind in ErrorKind] == [True] * 6 + [False] * 7
+
+
+# -- as a type checker sees it -----------------------------------------------------------------------------------
+
+PROGRAM = """
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import assert_type
+
+from kagzi import Kagzi, StepCall, WorkflowContext, WorkflowHandle, step
+from kagzi.client.workflow import Workflow
+
+kagzi = Kagzi("sqlite://")
+
+
+@dataclass
+class User:
+    id: str
+
+
+async def fetch(user_id: str, *, fresh: bool = False) -> User:
+    return User(user_id)
+
+
+def count(text: str) -> int:
+    return len(text)
+
+
+@step
+async def charge(amount: float) -> str:
+    return str(amount)
+
+
+@step("mail", timeout=timedelta(seconds=30))
+async def mail(to: str) -> bool:
+    return bool(to)
+
+
+@kagzi.workflow
+async def plain(ctx: WorkflowContext, number: int, *, note: str = "") -> list[str]:
+    assert_type(ctx.step("fetch", fetch, "42"), StepCall[User])
+    assert_type(await ctx.step("fetch", fetch, "42", fresh=True), User)
+    assert_type(ctx.step("count", count, "text"), StepCall[int])
+    assert_type(await ctx.options(timeout=5).step("count", count, "text"), int)
+    assert_type(await charge(1.5), str)
+    assert_type(await mail("a"), bool)
+    async with asyncio.TaskGroup() as group:
+        fetched = group.create_task(ctx.step("fetch", fetch, "42"))
+        counted = group.create_task(ctx.step("count", count, "42"))
+    assert_type(fetched.result(), User)
+    assert_type(counted.result(), int)
+    user, total = await asyncio.gather(ctx.step("fetch", fetch, "1"), ctx.step("count", count, "2"))
+    assert_type(user, User)
+    assert_type(total, int)
+    async for each in ctx.as_completed(ctx.step("count", count, "a"), ctx.step("count", count, "b")):
+        assert_type(each, int)
+    done, _ = await asyncio.wait([ctx.step("count", count, "a")], timeout=3)
+    await asyncio.wait_for(ctx.step("count", count, "a"), 5)
+    return [user.id]
+
+
+@kagzi.workflow("named", version=2)
+async def named(ctx: WorkflowContext, user: User) -> User:
+    return user
+
+
+async def main() -> None:
+    handle = await plain.start(5, note="a")
+    assert_type(handle, WorkflowHandle[list[str]])
+    assert_type(await handle.result(timeout=timedelta(seconds=5)), list[str])
+    assert_type(await (await plain.options(id="a", delay=5).start(5)).result(), list[str])
+    assert_type(await (await kagzi.start_workflow(named, User("a"))).result(), User)
+    assert_type(await (await kagzi.options(priority=1).start_workflow(named, User("a"))).result(), User)
+    assert_type(await kagzi.start_many(named, [User("a")]), list[WorkflowHandle[User]])
+    other = kagzi.register_workflow("other", plain_function)
+    assert_type(await (await other.start("a")).result(), int)
+
+
+async def plain_function(ctx: WorkflowContext, text: str) -> int:
+    return await ctx.step("count", count, text)
+"""
+
+WRONG = {
+    "a step's argument": 'await ctx.step("count", count, 5)',
+    "a step's missing argument": 'await ctx.step("count", count)',
+    "a step's unknown argument": 'await ctx.step("fetch", fetch, "1", stale=True)',
+    "a step's result": 'number: str = await ctx.step("count", count, "a")',
+    "a step's name": 'await ctx.step(count, "a")',
+    "a step function's argument": 'await charge("much")',
+    "a sleep's duration": 'await ctx.sleep("nap", "1h")',
+    "a workflow's argument": 'await plain.start("five")',
+    "a workflow's missing argument": "await plain.start()",
+    "a bound workflow's argument": 'await plain.options(id="a").start("five")',
+    "a started workflow's argument": "await kagzi.start_workflow(named, 5)",
+    "a handle's result": "text: str = await (await plain.start(5)).result()",
+    "a function that takes no context": 'kagzi.register_workflow("x", count)',
+}
+
+
+def check(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run mypy --strict over a program of a user's."""
+    file = folder / "program.py"
+    file.write_text(program)
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(folder / "cache"), str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=110,
+    )
+
+
+@pytest.mark.slow
+def test_a_users_program_is_typed_to_the_last_parameter_and_what_is_wrong_is_found(tmp_path: Path) -> None:
+    mistakes = "\n".join(
+        f"async def mistake_{number}(ctx: WorkflowContext) -> None:\n    {line}\n"
+        for number, line in enumerate(WRONG.values())
+    )
+    first_mistake = PROGRAM.count("\n") + 1
+
+    answer = check(tmp_path, PROGRAM + mistakes)
+
+    found = {int(line) for line in re.findall(r"program\.py:(\d+): error", answer.stdout)}
+    expected = {first_mistake + 3 * number + 1: name for number, name in enumerate(WRONG)}
+    assert sorted(line for line in found if line < first_mistake) == [], answer.stdout
+    assert [name for line, name in expected.items() if line not in found] == [], answer.stdout
+    assert not answer.stderr
