@@ -17,6 +17,15 @@ LATER = {
     "P19": "signals: there are none yet",
 }
 
+# Promises whose tests can't reach everything yet. They need tests for what is there; the rest comes with its line.
+PARTLY = {
+    "P16": "the diff of a divergence is kept with the run; resuming waits for code, not yet for `patched`",
+    "P17": "a run waits for its version; that no worker has it is not yet said by the run itself",
+    "P20": "the first ending wins; there are no signals and no cancelling to race it with yet",
+    "P21": "crashes, wake-ups and attempts are counted apart; there are no retries to count yet",
+    "P22": "a poisonous run is set aside; there is no `handle.retry()` yet",
+}
+
 _NAMED = re.compile(r"(?<![A-Za-z0-9])[Pp](\d{1,2})(?![0-9A-Za-z])")
 
 
@@ -27,8 +36,9 @@ def test_every_promise_has_a_test_that_names_it() -> None:
 
 
 def test_what_comes_later_is_a_promise_and_has_a_reason() -> None:
-    assert set(LATER) < PROMISES
-    assert all(LATER.values())
+    assert set(LATER) | set(PARTLY) < PROMISES
+    assert not set(LATER) & set(PARTLY)
+    assert all((LATER | PARTLY).values())
 
 
 def _named() -> Iterator[str]:
