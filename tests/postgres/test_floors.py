@@ -137,4 +137,5 @@ async def test_claims_stay_fast_while_an_old_transaction_keeps_dead_entries_aliv
     claimed, took = zip(*[await claim() for _ in range(10)], strict=True)
 
     assert set().union(*claimed) == {run.run_id}
-    assert sorted(took)[5] < whole_look_s / 2  # 0.0005 s of 0.040 as a rule
+    # 0.0003 s of 0.02 as a rule. Whole looks after the first, which finds the table in no cache, take a quarter of it.
+    assert sorted(took)[5] < whole_look_s / 8
