@@ -16,7 +16,7 @@ from kagzi.store.postgres.connections import PLANNER
 from kagzi.store.postgres.store import PostgresStore
 from tests.postgres.builders import a_checkpoint, a_request, a_run, a_worker
 
-MANY = 100_000
+MANY = 1_000_000
 
 NAMES = Names("kagzi")
 
