@@ -112,12 +112,12 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.step: "self, name, fn, /, *args, **kwargs",
     WorkflowContext.sleep: "self, name, duration",
     WorkflowContext.sleep_until: "self, name, when",
-    WorkflowContext.options: "self, *, timeout",
+    WorkflowContext.options: "self, *, retry, retry_if, timeout, key",
     WorkflowContext.as_completed: "self, *calls",
     WorkflowContext.now: "self",
     WorkflowContext.random: "self",
     WorkflowContext.uuid4: "self",
-    kagzi.step: "function, /, *, timeout",
+    kagzi.step: "function, /, *, retry, retry_if, timeout",
     kagzi.step_info: "",
 }
 

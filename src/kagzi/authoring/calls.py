@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kagzi.authoring.options import StepOptions
 from kagzi.authoring.port import RunPort
 
 R = TypeVar("R")
@@ -33,7 +34,7 @@ class StepCall(_Awaited[R]):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        timeout: timedelta | None,
+        options: StepOptions,
     ) -> None:
         # Hash by creation order, like every future of a workflow's loop (engine/loop.py says why).
         self._order = port.next_order()
@@ -44,7 +45,7 @@ class StepCall(_Awaited[R]):
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
-        self.timeout = timeout
+        self.options = options
         self.asked = False
 
     def __hash__(self) -> int:

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, overload
 
 from kagzi.authoring.calls import Sleep, StepCall
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
 from kagzi.authoring.names import check_name
+from kagzi.authoring.options import NO_OPTIONS, StepOptions, combine, step_options
 from kagzi.authoring.port import RunPort
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules.retries import RetryIf
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,11 +28,11 @@ class WorkflowContext:
     `Event`, `Queue`, `Lock`. Whatever touches the world belongs in a step.
     """
 
-    __slots__ = ("_port", "_timeout")
+    __slots__ = ("_options", "_port")
 
-    def __init__(self, port: RunPort, *, timeout: timedelta | None = None) -> None:
+    def __init__(self, port: RunPort, *, options: StepOptions = NO_OPTIONS) -> None:
         self._port = port
-        self._timeout = timeout
+        self._options = options
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -59,8 +62,15 @@ class WorkflowContext:
                 f"Give the function and its arguments: ctx.step({name!r}, function, argument)."
             )
         port = self._port
+        options = self._options
+        behind = getattr(fn, "__kagzi_step__", None)  # of a function marked with @step
+        if behind is not None:
+            options = combine(options, behind)
+            fn = fn.__wrapped__  # type: ignore[attr-defined] # outside of a body they are the same
+        if port.step_defaults is not NO_OPTIONS:
+            options = combine(options, port.step_defaults)
         call: StepCall[Any] = StepCall(  # type: ignore[abstract] # only for type checkers: see calls.py
-            port, port.identify(name), name, fn, args, kwargs, self._timeout
+            port, port.identify(name), name, fn, args, kwargs, options
         )
         port.created(call)
         return call
@@ -86,13 +96,25 @@ class WorkflowContext:
         self._port.ask_sleep(sleep)
         await sleep
 
-    def options(self, *, timeout: Duration | None = None) -> WorkflowContext:
-        """Return a context like this one whose steps have these options.
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        retry_if: RetryIf | None = None,
+        timeout: Duration | None = None,
+        key: str | None = None,
+    ) -> WorkflowContext:
+        """Return a context like this one whose steps have these options; those given here win over those it has.
 
-        `timeout`: how long one execution of a step's function may take; it then fails with kind TIMEOUT.
+        `retry`: how often and how far apart a failing step is executed again; without one it fails at once.
+        `retry_if`: after which errors; by default after those that can pass by themselves. `timeout`: how long one
+        execution of a step's function may take; it then fails with kind TIMEOUT. `key`: what `step_info()` gives as
+        idempotency key instead of the step's own.
+
+        Raises TypeError or ValueError naming the option that can't be.
         """
-        limit = None if timeout is None else as_duration(timeout, what="the timeout of a step")
-        return WorkflowContext(self._port, timeout=limit)
+        given = step_options(retry=retry, retry_if=retry_if, timeout=timeout, key=key)
+        return WorkflowContext(self._port, options=combine(given, self._options))
 
     async def as_completed(self, *calls: Awaitable[R]) -> AsyncIterator[R]:
         """Give results in the order in which they come, the same in every replay.

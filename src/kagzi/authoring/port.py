@@ -8,6 +8,8 @@ import random
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kagzi.authoring.options import StepOptions
+
 if TYPE_CHECKING:
     from kagzi.authoring.calls import Sleep, StepCall
 
@@ -22,6 +24,7 @@ class RunPort(Protocol):
     workflow: str
     version: int
     attempt: int
+    step_defaults: StepOptions
 
     @property
     def run_id(self) -> str:

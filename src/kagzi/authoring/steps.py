@@ -7,13 +7,15 @@ import functools
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from kagzi.authoring.context import WorkflowContext
-from kagzi.authoring.durations import Duration, as_duration
+from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name
+from kagzi.authoring.options import NO_OPTIONS, StepOptions, step_options
 from kagzi.errors import KagziError
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules.retries import RetryIf
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,24 +70,38 @@ def step(function: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 @overload
-def step(name: str | None = None, /, *, timeout: Duration | None = None) -> Callable[[F], F]: ...
+def step(
+    name: str | None = None,
+    /,
+    *,
+    retry: RetryPolicy | None = None,
+    retry_if: RetryIf | None = None,
+    timeout: Duration | None = None,
+) -> Callable[[F], F]: ...
 
 
-def step(function: Any = None, /, *, timeout: Duration | None = None) -> Any:
+def step(
+    function: Any = None,
+    /,
+    *,
+    retry: RetryPolicy | None = None,
+    retry_if: RetryIf | None = None,
+    timeout: Duration | None = None,
+) -> Any:
     """Make a function a durable step wherever a workflow calls it; anywhere else it stays a plain call.
 
     Use it bare (`@step`), with a name (`@step("charge")`) or with options (`@step(timeout=30)`); without a name the
     step is called like the function. In a workflow even a plain function's call must be awaited: there it gives a
-    step call. `timeout`: how long one execution may take, in seconds or as a timedelta.
+    step call. The options are those of `WorkflowContext.options`, and stand behind what is given there.
     """
     if callable(function):
-        return _durable(function, name=None, timeout=None)
+        return _durable(function, name=None, options=NO_OPTIONS)
     name = None if function is None else check_name(function, what="the name of a step")
-    limit = None if timeout is None else as_duration(timeout, what="the timeout of a step")
-    return functools.partial(_durable, name=name, timeout=limit)
+    options = step_options(retry=retry, retry_if=retry_if, timeout=timeout)
+    return functools.partial(_durable, name=name, options=options)
 
 
-def _durable(function: F, *, name: str | None, timeout: timedelta | None) -> F:
+def _durable(function: F, *, name: str | None, options: StepOptions) -> F:
     own_name = name or check_name(getattr(function, "__name__", type(function).__name__), what="the name of a step")
 
     @functools.wraps(function)
@@ -93,10 +109,9 @@ def _durable(function: F, *, name: str | None, timeout: timedelta | None) -> F:
         ctx = _body_context()
         if ctx is None:
             return function(*args, **kwargs)
-        if timeout is not None:
-            ctx = ctx.options(timeout=timeout)
-        return ctx.step(own_name, function, *args, **kwargs)
+        return ctx.step(own_name, call, *args, **kwargs)
 
+    call.__kagzi_step__ = options  # type: ignore[attr-defined] # read by WorkflowContext.step
     return cast(F, call)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from kagzi.authoring.calls import Sleep, StepCall
 from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.options import NO_OPTIONS, StepOptions
 from kagzi.authoring.steps import current_context
 from kagzi.engine.deliveries import Delivery
 from kagzi.engine.handles import WorkflowTimer
@@ -42,13 +43,21 @@ class Body:
     while the body runs.
     """
 
-    def __init__(self, claim: Claim, *, replaying: bool, on_withdrawn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        replaying: bool,
+        on_withdrawn: Callable[[str], None],
+        step_defaults: StepOptions = NO_OPTIONS,
+    ) -> None:
         self.run_id = claim.run_id
         self.id = claim.id or claim.run_id
         self.workflow = claim.workflow
         self.version = claim.version
         self.attempt = claim.attempts
         self.replaying = replaying
+        self.step_defaults = step_defaults
         self.asked: dict[str, Operation] = {}
         self.fresh: list[StepCall[Any]] = []
         self.withdrawn: set[str] = set()

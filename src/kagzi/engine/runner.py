@@ -74,7 +74,7 @@ class RunningStep:
             step_id=step_id,
             name=self.call.name,
             attempt=self.attempt,
-            idempotency_key=f"{run_id}:{step_id}",
+            idempotency_key=self.call.options.key or f"{run_id}:{step_id}",
             _cancelled=lambda: self.stopped or self.overdue,
         )
 
@@ -136,13 +136,14 @@ class StepRunner:
         current_step.set(step)
         fn = step.fn
         try:
-            if call.timeout is None:
+            timeout = call.options.timeout
+            if timeout is None:
                 if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
                     value = await fn(*call.args, **call.kwargs)
                 else:
                     value = await self._call(step)
             else:
-                value = await self._call_within(step, call.timeout.total_seconds())
+                value = await self._call_within(step, timeout.total_seconds())
             await owner.room()
         except asyncio.CancelledError as error:
             self._ended(step)

@@ -123,7 +123,7 @@ class Stage:
         if not isinstance(step, RunningStep):
             await self._sleep_until(due, None)
             return
-        timeout = step.call.timeout
+        timeout = step.call.options.timeout
         if timeout is not None and step.started_at + timeout < due:
             await self._sleep_until(step.started_at + timeout, step)
             step.overdue = True

@@ -1,0 +1,68 @@
+"""Options of a step, apart from its function's own arguments."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from kagzi.authoring.durations import Duration, as_duration
+from kagzi.authoring.names import ID_LIMIT, check_name
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules.retries import RetryIf
+
+Executor = Literal["auto", "process"]
+"""Where a step's function runs. auto: `async def` on the worker's event loop, a plain function in a thread."""
+
+
+class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Checked options; None leaves a choice to whoever stands behind: the call, then `@step`, then the workflow."""
+
+    retry: RetryPolicy | None = None
+    retry_if: RetryIf | None = None
+    timeout: timedelta | None = None
+    key: str | None = None
+    executor: Executor = "auto"
+
+
+NO_OPTIONS = StepOptions()
+
+
+def step_options(
+    *,
+    retry: RetryPolicy | None = None,
+    retry_if: RetryIf | None = None,
+    timeout: Duration | None = None,
+    key: str | None = None,
+) -> StepOptions:
+    """Check options as users give them. Raises TypeError or ValueError naming the one that can't be."""
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, such as RetryPolicy.exponential(max_attempts=3), not {retry!r}.")
+    if retry_if is not None and not callable(retry_if):
+        raise TypeError(f"retry_if must be a RetryPredicate or a function of a StepError, not {retry_if!r}.")
+    return StepOptions(
+        retry=retry,
+        retry_if=retry_if,
+        timeout=None if timeout is None else as_duration(timeout, what="the timeout of a step"),
+        key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
+    )
+
+
+def combine(given: StepOptions, behind: StepOptions) -> StepOptions:
+    """The options `given`, and where those leave a choice, those `behind`."""
+    if given is NO_OPTIONS:
+        return behind
+    if behind is NO_OPTIONS:
+        return given
+
+    def choose(first: Any, second: Any) -> Any:
+        return second if first is None else first
+
+    return StepOptions(
+        retry=choose(given.retry, behind.retry),
+        retry_if=choose(given.retry_if, behind.retry_if),
+        timeout=choose(given.timeout, behind.timeout),
+        key=choose(given.key, behind.key),
+        executor=behind.executor if given.executor == "auto" else given.executor,
+    )

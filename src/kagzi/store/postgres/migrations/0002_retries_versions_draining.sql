@@ -1,0 +1,20 @@
+-- Every column has a default, so workers of the previous release go on writing beside this one (P28). Adding such a
+-- column rewrites no table.
+
+-- Operations recorded up to this `seq` belong to an earlier attempt of the run: a new attempt has them handed out
+-- when it asks for them, in an order of its own.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN reopened_seq integer NOT NULL DEFAULT 0;
+
+-- How often the step may be executed by its retry policy: "attempt 2 of 5". NULL: without a limit, or not known.
+ALTER TABLE {schema}.step_runs ADD COLUMN max_attempts integer;
+
+-- Somebody asked the worker to drain; it learns so from its next heartbeat.
+ALTER TABLE {schema}.workers ADD COLUMN drain_asked boolean NOT NULL DEFAULT false;
+
+CREATE TABLE {schema}.deprecated_versions (
+    namespace     text        NOT NULL,
+    workflow      text        NOT NULL,
+    version       integer     NOT NULL,
+    deprecated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (namespace, workflow, version)
+);

@@ -1,0 +1,19 @@
+-- Every column has a default, so workers of the previous release go on writing beside this one (P28).
+
+-- Operations recorded up to this `seq` belong to an earlier attempt of the run: a new attempt has them handed out
+-- when it asks for them, in an order of its own.
+ALTER TABLE workflow_runs ADD COLUMN reopened_seq INTEGER NOT NULL DEFAULT 0;
+
+-- How often the step may be executed by its retry policy: "attempt 2 of 5". NULL: without a limit, or not known.
+ALTER TABLE step_runs ADD COLUMN max_attempts INTEGER;
+
+-- Somebody asked the worker to drain; it learns so from its next heartbeat.
+ALTER TABLE workers ADD COLUMN drain_asked INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE deprecated_versions (
+    namespace     TEXT    NOT NULL,
+    workflow      TEXT    NOT NULL,
+    version       INTEGER NOT NULL,
+    deprecated_at INTEGER NOT NULL,
+    PRIMARY KEY (namespace, workflow, version)
+) STRICT, WITHOUT ROWID;
