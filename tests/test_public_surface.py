@@ -16,7 +16,20 @@ import pytest
 
 import kagzi
 import kagzi.testing
-from kagzi import ErrorKind, Kagzi, Run, RunStatus, Step, StepError, StepInfo, Worker, WorkflowContext, WorkflowHandle
+from kagzi import (
+    ErrorKind,
+    Kagzi,
+    RegisteredWorker,
+    Run,
+    RunStatus,
+    Step,
+    StepError,
+    StepInfo,
+    Worker,
+    WorkerState,
+    WorkflowContext,
+    WorkflowHandle,
+)
 from kagzi.client.options import OptionView
 from kagzi.client.workflow import BoundWorkflow, Workflow
 from kagzi.worker.builder import WorkerBuilder
@@ -43,7 +56,19 @@ ERRORS = {
     "WorkflowNotRegistered",
 }
 VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
-NOUNS = {"ErrorKind", "Run", "RunStatus", "Step", "StepCall", "StepError", "StepInfo", "StepKind", "StepStatus"}
+NOUNS = {
+    "ErrorKind",
+    "RegisteredWorker",
+    "Run",
+    "RunStatus",
+    "Step",
+    "StepCall",
+    "StepError",
+    "StepInfo",
+    "StepKind",
+    "StepStatus",
+    "WorkerState",
+}
 SEAMS = {"PayloadCodec", "Settings"}
 
 
@@ -87,6 +112,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
         "poll_interval, graceful_shutdown_timeout"
     ),
     Kagzi.create_worker_builder: "self",
+    Kagzi.find_workers: "self, *, ended",
     OptionView.options: "self, **options",
     OptionView.start_workflow: "self, workflow, /, *args, **kwargs",
     OptionView.start_workflow_version: "self, name, version, /, *args, **kwargs",
@@ -166,6 +192,11 @@ def test_defaults_are_those_that_are_promised() -> None:
             "started_at finished_at wake_at waiting_for parent_run_id tags attributes",
         ),
         (Step, "step_id name kind status output error attempts started_at finished_at wake_at child_run_id"),
+        (
+            RegisteredWorker,
+            "worker_id key host pid queues workflows slots state drain_asked build_id load registered_at beat_at "
+            "lease_until seen_at",
+        ),
         (StepError, "kind message type context retryable traceback occurred_at"),
     ],
 )
@@ -188,6 +219,7 @@ def test_facts_of_a_context_are_properties() -> None:
     ("enum", "members"),
     [
         (RunStatus, "PENDING RUNNING SLEEPING COMPLETED FAILED CANCELLED"),
+        (WorkerState, "STARTING RUNNING DRAINING STOPPED DEAD"),
         (
             ErrorKind,
             "NETWORK_ERROR SERVICE_UNAVAILABLE RATE_LIMITED TIMEOUT DATABASE_CONNECTION_FAILED UNKNOWN "

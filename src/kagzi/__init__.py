@@ -30,6 +30,7 @@ from kagzi.errors import (
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Step, StepKind, StepStatus
+from kagzi.model.worker import RegisteredWorker, WorkerState
 from kagzi.payloads import PayloadCodec
 from kagzi.settings import Settings
 from kagzi.worker.worker import Worker
@@ -50,6 +51,7 @@ __all__ = [
     "PayloadCodec",
     "PayloadError",
     "PayloadTooLarge",
+    "RegisteredWorker",
     "Run",
     "RunClosed",
     "RunNotFound",
@@ -65,6 +67,7 @@ __all__ = [
     "StoreUnavailable",
     "VersionNotFound",
     "Worker",
+    "WorkerState",
     "Workflow",
     "WorkflowCancelled",
     "WorkflowContext",

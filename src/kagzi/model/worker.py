@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -19,6 +21,47 @@ class WorkerState(StrEnum):
     DRAINING = "DRAINING"
     STOPPED = "STOPPED"
     DEAD = "DEAD"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will follow."""
+        return self in (WorkerState.STOPPED, WorkerState.DEAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredWorker:
+    """A worker as people see it: what it told when it registered, and with its last heartbeat.
+
+    `key` names this registration; a worker that was declared DEAD comes back under another. `workflows` are the
+    (name, version) pairs it can run, `load` is what its last heartbeat said (empty before the first, or where it can't
+    be read). Times are aware and in UTC, all by the store's clock; `seen_at` is when it was read.
+    """
+
+    worker_id: str
+    key: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
+    slots: int
+    state: WorkerState
+    drain_asked: bool = False
+    build_id: str | None = None
+    load: dict[str, Any] = field(default_factory=dict)
+    registered_at: datetime
+    beat_at: datetime
+    lease_until: datetime
+    seen_at: datetime
+
+    @property
+    def silent_for(self) -> timedelta:
+        """How long before it was read the worker gave its last sign of life."""
+        return max(self.seen_at - self.beat_at, timedelta(0))
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether nobody might have declared it dead when it was read."""
+        return not self.state.is_final and self.seen_at < self.lease_until
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +100,7 @@ class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `workers`."""
+    """A row of `workers`, read at the store's `now`."""
 
     key: WorkerKey
     worker_id: str
@@ -73,6 +116,8 @@ class StoredWorker(msgspec.Struct, frozen=True, kw_only=True):
     registered_at: datetime
     beat_at: datetime
     lease_until: datetime
+    drain_asked: bool
+    now: datetime
 
 
 class OwnedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -1,6 +1,8 @@
 """Rows into nouns. A value that this release doesn't know (a status of a later one) is passed on as it is: one strange
 row never breaks a listing."""
 
+# ruff: noqa: S608 - SQL is put together from constants.
+
 from __future__ import annotations
 
 from typing import TypeVar
@@ -37,8 +39,9 @@ def readable(column: str) -> str:
 RUN_COLUMNS = f"""r.run_id::text, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status,
     r.attempts, r.crashes, r.wakeups, r.fence, r.inbox, {readable("r.created_at")} AS created_at,
     {readable("r.started_at")} AS started_at, {readable("r.finished_at")} AS finished_at,
-    {readable("r.available_at")} AS available_at, r.waits, r.worker_key::text, r.parent_run_id::text, r.tags,
-    r.attributes, r.error"""
+    {readable("r.available_at")} AS available_at, r.waits, r.worker_key::text,
+    (SELECT k.worker_id FROM {{schema}}.workers AS k WHERE k.key = r.worker_key) AS worker_id,
+    r.parent_run_id::text, r.tags, r.attributes, r.error"""
 PAYLOAD_COLUMNS = "r.input, r.output"
 
 
@@ -67,6 +70,7 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
         available_at=row["available_at"],
         waits=row["waits"],
         worker_key=row["worker_key"],
+        worker_id=row["worker_id"],
         parent_run_id=row["parent_run_id"],
         tags=tuple(row["tags"]),
         attributes=row["attributes"],
@@ -115,7 +119,7 @@ def step_record(row: Row) -> StepRecord:
 
 
 WORKER_COLUMNS = """w.key::text, w.worker_id, w.namespace, w.host, w.pid, w.queues, w.workflows, w.versions, w.slots,
-    w.state, w.build_id, w.load, w.registered_at, w.beat_at, w.lease_until"""
+    w.state, w.build_id, w.load, w.registered_at, w.beat_at, w.lease_until, w.drain_asked, now() AS now"""
 
 
 def stored_worker(row: Row) -> StoredWorker:
@@ -135,4 +139,6 @@ def stored_worker(row: Row) -> StoredWorker:
         registered_at=row["registered_at"],
         beat_at=row["beat_at"],
         lease_until=row["lease_until"],
+        drain_asked=row["drain_asked"],
+        now=row["now"],
     )

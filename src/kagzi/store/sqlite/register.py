@@ -101,7 +101,8 @@ def _owned(session: Session, worker: WorkerKey) -> list[OwnedRun]:
 
 
 def _workers(session: Session, namespace: str) -> list[StoredWorker]:
-    return [stored_worker(row) for row in session.rows(_WORKERS, (namespace, session.now - _DAY))]
+    now = session.now
+    return [stored_worker(row, now=now) for row in session.rows(_WORKERS, (namespace, now - _DAY))]
 
 
 REGISTER = each(_register)

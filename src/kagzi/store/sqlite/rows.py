@@ -35,9 +35,18 @@ def _texts(encoded: str) -> tuple[str, ...]:
         return ()
 
 
+def _pairs(encoded: str) -> tuple[tuple[str, int], ...]:
+    """A list of names and numbers; empty where a damaged row holds something else."""
+    try:
+        return msgspec.json.decode(encoded, type=tuple[tuple[str, int], ...])
+    except msgspec.MsgspecError:
+        return ()
+
+
 RUN_COLUMNS = """r.run_id, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status, r.attempts,
     r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at, r.waits,
-    r.worker_key, r.parent_run_id, r.tags, r.attributes"""
+    r.worker_key, (SELECT k.worker_id FROM workers AS k WHERE k.key = r.worker_key) AS worker_id,
+    r.parent_run_id, r.tags, r.attributes"""
 PAYLOAD_COLUMNS = "r.input, r.output, r.error"
 NO_PAYLOADS = (None, None, None)
 
@@ -64,12 +73,13 @@ def stored_run(row: Row) -> StoredRun:
         available_at=moment_or_none(row[16]),
         waits=row[17],
         worker_key=row[18],
-        parent_run_id=row[19],
-        tags=_texts(row[20]),
-        attributes=row[21],
-        input=row[22],
-        output=row[23],
-        error=row[24],
+        worker_id=row[19],
+        parent_run_id=row[20],
+        tags=_texts(row[21]),
+        attributes=row[22],
+        input=row[23],
+        output=row[24],
+        error=row[25],
     )
 
 
@@ -115,11 +125,11 @@ def step_record(row: Row) -> StepRecord:
 
 
 WORKER_COLUMNS = """w.key, w.worker_id, w.namespace, w.host, w.pid, w.queues, w.workflows, w.slots, w.state, w.build_id,
-    w.load, w.registered_at, w.beat_at, w.lease_until"""
+    w.load, w.registered_at, w.beat_at, w.lease_until, w.drain_asked"""
 
 
-def stored_worker(row: Row) -> StoredWorker:
-    """A registration from a row of WORKER_COLUMNS."""
+def stored_worker(row: Row, *, now: int) -> StoredWorker:
+    """A registration from a row of WORKER_COLUMNS, read at `now`."""
     return StoredWorker(
         key=row[0],
         worker_id=row[1],
@@ -127,7 +137,7 @@ def stored_worker(row: Row) -> StoredWorker:
         host=row[3],
         pid=row[4],
         queues=_texts(row[5]),
-        workflows=tuple((name, version) for name, version in msgspec.json.decode(row[6])),
+        workflows=_pairs(row[6]),
         slots=row[7],
         state=word(_WORKER_STATES, row[8]),
         build_id=row[9],
@@ -135,4 +145,6 @@ def stored_worker(row: Row) -> StoredWorker:
         registered_at=moment(row[11]),
         beat_at=moment(row[12]),
         lease_until=moment(row[13]),
+        drain_asked=bool(row[14]),
+        now=moment(now),
     )

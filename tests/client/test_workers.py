@@ -1,0 +1,86 @@
+"""Seeing the workers of every process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+
+import msgspec
+
+from kagzi import Kagzi, WorkerState, WorkflowContext
+from kagzi.client.views import as_worker
+from kagzi.model.run import WorkerKey
+from kagzi.model.worker import StoredWorker
+from tests.app.applications import an_application, within
+
+
+async def visit(ctx: WorkflowContext) -> str:
+    return "visited"
+
+
+async def test_a_worker_is_found_with_all_that_it_told(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url)
+    kagzi.register_workflow("visit", visit)
+    kagzi.register_workflow_version("visit", 2, visit)
+
+    async with kagzi, kagzi.create_worker(worker_id="w1", queues=["a", "b"], max_concurrent_workflows=7) as worker:
+        (found,) = await kagzi.find_workers()
+
+    assert (found.worker_id, found.key) == ("w1", worker.key)
+    assert (found.host, found.pid) == (socket.gethostname(), os.getpid())
+    assert (found.queues, found.workflows, found.slots) == (("a", "b"), (("visit", 1), ("visit", 2)), 7)
+    assert not found.drain_asked
+    assert found.registered_at <= found.beat_at <= found.seen_at < found.lease_until
+    assert found.lease_until - found.beat_at == timedelta(seconds=60)
+    assert found.holds_lease
+
+
+async def test_workers_that_ended_are_found_on_request_alone(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url)
+    kagzi.register_workflow("visit", visit)
+
+    async with kagzi:
+        async with kagzi.create_worker(worker_id="gone"):
+            pass
+        async with kagzi.create_worker(worker_id="here"):
+            living = await kagzi.find_workers()
+            everybody = await kagzi.find_workers(ended=True)
+
+    assert [worker.worker_id for worker in living] == ["here"]
+    assert [worker.worker_id for worker in everybody] == ["here", "gone"]
+    assert everybody[1].state is WorkerState.STOPPED
+    assert not everybody[1].holds_lease
+
+
+async def test_a_run_tells_the_name_of_the_worker_that_has_it(any_database_url: str) -> None:
+    kagzi = Kagzi(any_database_url)
+    seen: list[str | None] = []
+
+    @kagzi.workflow
+    async def look(ctx: WorkflowContext) -> None:
+        await ctx.step("look", ask, ctx.run_id)
+
+    async def ask(run_id: str) -> None:
+        described = await kagzi.handle(run_id).describe()
+        listed = await kagzi.find_runs()
+        seen.extend([described.worker_id, *(run.worker_id for run in listed)])
+
+    async with kagzi, kagzi.create_worker(worker_id="w1"):
+        handle = await look.start()
+        await within(handle.result())
+        after = await handle.describe()
+
+    assert seen == ["w1", "w1"]
+    assert after.worker_id is None
+
+
+async def test_load_that_is_no_object_of_json_is_shown_as_none(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url)
+
+    async with kagzi, kagzi.create_worker():
+        (stored,) = await kagzi._open_link().store.workers("default")
+
+    for load in ("no [ JSON", "[1]", "", None):
+        damaged: StoredWorker = msgspec.structs.replace(stored, load=load, key=WorkerKey("k"))
+        assert as_worker(damaged).load == {}
