@@ -99,6 +99,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.workflow: "self, function, /, *, version",
     Kagzi.register_workflow: "self, name, fn",
     Kagzi.register_workflow_version: "self, name, version, fn",
+    Kagzi.classify_errors: "self, fn",
     Kagzi.set_default_workflow_version: "self, name, version",
     Kagzi.get_default_workflow_version: "self, name",
     Kagzi.start_workflow: "self, workflow, /, *args, **kwargs",

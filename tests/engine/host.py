@@ -25,6 +25,7 @@ from kagzi.model.error import StepError
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import StepRecord
 from kagzi.payloads import Payloads
+from kagzi.rules.classification import Classifier
 from kagzi.rules.failures import decode_error
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -184,6 +185,7 @@ class World:
         self.runner = cast(StepRunner, self.steps)
         self.journal = cast(Journal, self.changes)
         self.payloads = PAYLOADS
+        self.classifiers: Sequence[Classifier] = ()
         self.park_after = park_after
         self.body_warning_s = 60.0
         self.may_start_steps = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kagzi.app.default_versions import DefaultVersions
 from kagzi.authoring.definitions import Definitions
@@ -15,6 +15,7 @@ from kagzi.errors import ConfigError, MigrationError, WorkflowIOError
 from kagzi.model.change import Transition
 from kagzi.model.run import RunId, RunOutcome
 from kagzi.payloads import Payloads
+from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
 from kagzi.store.protocol import Store
 from kagzi.worker.worker import Worker
@@ -30,12 +31,14 @@ class Connection:
         store: Store,
         payloads: Payloads,
         definitions: Definitions,
+        classifiers: Sequence[Classifier] = (),
         clock: EngineClock | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
         self.payloads = payloads
         self.definitions = definitions
+        self.classifiers = classifiers
         self.clock: EngineClock = clock or StoreClock()
         self.journal = Journal(store, capacity=settings.journal_capacity, timeout=settings.store_timeout)
         self.waiting = Waiting(store)

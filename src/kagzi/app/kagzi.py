@@ -8,6 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
+from kagzi.app.classifying import watched
 from kagzi.app.connection import Connection
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition, Definitions, check_workflow_function
@@ -23,6 +24,7 @@ from kagzi.errors import ConfigError
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.worker import RegisteredWorker
 from kagzi.payloads import PayloadCodec, Payloads
+from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
 from kagzi.store.protocol import Store
 from kagzi.store.urls import open_store
@@ -32,6 +34,7 @@ from kagzi.worker.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+ErrorClassifier = TypeVar("ErrorClassifier", bound=Classifier)
 WorkflowFunction = Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]
 
 
@@ -54,6 +57,7 @@ class Kagzi:
         self.settings = settings
         self._payloads = Payloads(limit=settings.payload_limit, codec=codec)
         self._definitions = Definitions()
+        self._classifiers: list[Classifier] = []
         self._connection: Connection | None = None
 
     # -- connecting --------------------------------------------------------------------------------------------
@@ -133,6 +137,16 @@ class Kagzi:
         )
         self._definitions.add(definition)
         return Workflow(self, definition, fn)
+
+    def classify_errors(self, fn: ErrorClassifier) -> ErrorClassifier:
+        """Have `fn(exception)` say of which `ErrorKind` the failures of this application are; also as a decorator.
+
+        It returns None for what it leaves to the next: those registered before it, latest first, and then Kagzi's own
+        rules. It is called on the worker's event loop, so it must not wait. One that raises, or returns anything else,
+        is passed over, and named in a warning once. Raises TypeError where `fn` can't be called, or is `async def`.
+        """
+        self._classifiers.insert(0, watched(fn))
+        return fn
 
     async def set_default_workflow_version(self, name: str, version: int) -> None:
         """Set, for every process on this database, the version that new runs of a workflow get.
@@ -300,6 +314,7 @@ class Kagzi:
             store=store,
             payloads=self._payloads,
             definitions=self._definitions,
+            classifiers=self._classifiers,
             clock=clock,
         )
 
@@ -317,6 +332,7 @@ class Kagzi:
                 store=open_store(self.settings.database_url, self.settings),
                 payloads=self._payloads,
                 definitions=self._definitions,
+                classifiers=self._classifiers,
             )
         return self._connection
 

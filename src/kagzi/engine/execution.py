@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ from kagzi.model.claim import Claim
 from kagzi.model.step import StepRecord
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
+from kagzi.rules.classification import Classifier
 
 logger = logging.getLogger("kagzi.execution")
 
@@ -48,6 +50,7 @@ class Host(Protocol):
     runner: StepRunner
     clock: EngineClock
     payloads: Payloads
+    classifiers: Sequence[Classifier]
     park_after: timedelta
     body_warning_s: float
 
@@ -193,7 +196,7 @@ class Execution:
 
     def _record_failure(self, running: RunningStep, error: BaseException) -> None:
         call = running.call
-        described = failures.describe(error, now=self._host.clock.now())
+        described = failures.describe(error, now=self._host.clock.now(), classifiers=self._host.classifiers)
         self._seq += 1
         change = lifecycle.fail_step(
             self.run_id,
@@ -350,7 +353,7 @@ class Execution:
 
     def _fail(self, error: BaseException) -> None:
         self._stop_steps()
-        described = failures.describe(explained(error), now=self._host.clock.now())
+        described = failures.describe(explained(error), now=self._host.clock.now(), classifiers=self._host.classifiers)
         self._close(lifecycle.fail(self.run_id, self.fence, error=failures.encode_error(described)))
 
     def _set_aside(self, error: Exception) -> None:
@@ -365,7 +368,7 @@ class Execution:
                 "reason": str(error),
             },
         )
-        described = failures.describe(error, now=now)
+        described = failures.describe(error, now=now, classifiers=self._host.classifiers)
         self._close(
             lifecycle.set_aside(
                 self.run_id,

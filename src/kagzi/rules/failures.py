@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
-from kagzi.errors import KagziError, PayloadError, StepFailed
+from kagzi.errors import StepFailed
 from kagzi.model.error import ErrorKind, StepError
+from kagzi.model.retry import LONGEST_DELAY
+from kagzi.rules.classification import Classifier, classify
 
 _MESSAGE_LIMIT = 10_000
 _TRACEBACK_LIMIT = 20_000
@@ -18,19 +21,22 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(StepError)
 
 
-def describe(error: BaseException, *, now: datetime) -> StepError:
+def describe(error: BaseException, *, now: datetime, classifiers: Sequence[Classifier] = ()) -> StepError:
     """Describe an exception as data. An error that is a step's own failure keeps the kind it has.
+
+    The application's `classifiers` are asked for the kind in turn, before our own rules.
 
     Never raises: a run must not hang because its error can't be told.
     """
     try:
-        return _own(error, _kind(error), now=now)
+        return _own(error, now=now, classifiers=classifiers)
     except Exception:  # such as a class whose name can't be asked for
         message = "an exception of which nothing can be told"
         return StepError(kind=ErrorKind.UNKNOWN, type="Exception", message=message, retryable=True, occurred_at=now)
 
 
-def _own(error: BaseException, kind: ErrorKind, *, now: datetime, depth: int = 0) -> StepError:
+def _own(error: BaseException, *, now: datetime, classifiers: Sequence[Classifier], depth: int = 0) -> StepError:
+    kind = classify(error, classifiers=classifiers)
     return StepError(
         kind=kind,
         message=_storable(_message(error), limit=_MESSAGE_LIMIT),
@@ -38,7 +44,9 @@ def _own(error: BaseException, kind: ErrorKind, *, now: datetime, depth: int = 0
         retryable=kind.retryable,
         traceback=_storable(_traceback(error), limit=_TRACEBACK_LIMIT),
         occurred_at=now,
-        causes=(error.error,) if isinstance(error, StepFailed) else _causes(error, now=now, depth=depth),
+        causes=(error.error,)
+        if isinstance(error, StepFailed)
+        else _causes(error, now=now, classifiers=classifiers, depth=depth),
     )
 
 
@@ -56,30 +64,16 @@ def _traceback(error: BaseException) -> str:
         return f"the traceback can't be told: formatting it raised {type(failure).__name__}"
 
 
-def _causes(error: BaseException, *, now: datetime, depth: int) -> tuple[StepError, ...]:
+def _causes(
+    error: BaseException, *, now: datetime, classifiers: Sequence[Classifier], depth: int
+) -> tuple[StepError, ...]:
     if depth >= _CAUSES_LIMIT:
         return ()
     if isinstance(error, BaseExceptionGroup):
         causes = error.exceptions[:_CAUSES_LIMIT]
     else:
         causes = (error.__cause__,) if error.__cause__ is not None else ()
-    return tuple(_own(cause, _kind(cause), now=now, depth=depth + 1) for cause in causes)
-
-
-def _kind(error: BaseException) -> ErrorKind:
-    match error:
-        case StepFailed():
-            return error.error.kind
-        case PayloadError():
-            return ErrorKind.VALIDATION_FAILED
-        case TimeoutError():
-            return ErrorKind.TIMEOUT
-        case ConnectionError():
-            return ErrorKind.NETWORK_ERROR
-        case KagziError():
-            return ErrorKind.INVALID_INPUT
-        case _:
-            return ErrorKind.UNKNOWN
+    return tuple(_own(cause, now=now, classifiers=classifiers, depth=depth + 1) for cause in causes)
 
 
 def _storable(text: str, *, limit: int) -> str:
@@ -87,6 +81,17 @@ def _storable(text: str, *, limit: int) -> str:
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     return text.encode("utf-8", "replace").decode()
+
+
+def retry_after(error: StepError) -> timedelta | None:
+    """How long to wait before trying again, as whoever failed has asked: `context["retry_after_s"]`, bounded.
+
+    None where nothing was asked, or nothing that makes sense. A hundred years at most.
+    """
+    delay_s = error.context.get("retry_after_s")
+    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or delay_s != delay_s:  # the last is NaN
+        return None
+    return timedelta(seconds=min(max(delay_s, 0), LONGEST_DELAY.total_seconds()))
 
 
 def encode_error(error: StepError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from enum import Enum, auto
 from types import TracebackType
@@ -26,6 +26,7 @@ from kagzi.model.claim import Claim
 from kagzi.model.run import RunId, WorkerKey
 from kagzi.model.worker import WorkerState
 from kagzi.payloads import Payloads
+from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
 from kagzi.store.protocol import Hint, Store
 from kagzi.worker.claiming import Claiming
@@ -46,6 +47,7 @@ class Surroundings(Protocol):
     store: Store
     journal: Journal
     payloads: Payloads
+    classifiers: Sequence[Classifier]
     clock: EngineClock
     definitions: Definitions
 
@@ -83,6 +85,7 @@ class Worker:
         self.journal = app.journal
         self.clock = app.clock
         self.payloads = app.payloads
+        self.classifiers = app.classifiers
         self.park_after = app.settings.park_after
         self.body_warning_s = app.settings.body_warning.total_seconds()
         self.runner = StepRunner(limit=config.max_concurrent_steps, threads=app.settings.max_step_threads)
