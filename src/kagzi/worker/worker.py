@@ -1,18 +1,18 @@
 """`Worker`: slots for runs, kept full, kept alive, and emptied with grace.
 
-Loops beside it: claiming (claiming.py), the heartbeat (heartbeat.py), recovery of dead workers' runs (recovering.py),
-and the watch over the event loop's lag (lag.py).
+What it consists of: its slots (slots.py), loops for claiming (claiming.py), the heartbeat (heartbeat.py) and recovery
+of dead workers' runs (recovering.py), the watch over the event loop's lag (lag.py), and its end (draining.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum, auto
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from kagzi.authoring.definitions import Definitions
 from kagzi.engine.endings import Ending
@@ -31,11 +31,13 @@ from kagzi.settings import Settings
 from kagzi.store.protocol import Hint, Store
 from kagzi.worker.claiming import Claiming
 from kagzi.worker.config import WorkerConfig
+from kagzi.worker.draining import LAST_WORDS_S, Draining, in_callback
 from kagzi.worker.heartbeat import Heartbeat
 from kagzi.worker.lag import LagWatch
 from kagzi.worker.lease import Lease
 from kagzi.worker.recovering import Recovering
 from kagzi.worker.signals import stop_on_signals
+from kagzi.worker.slots import Slots
 
 logger = logging.getLogger("kagzi.worker")
 
@@ -72,9 +74,6 @@ class _Stop(Enum):
     AT_ONCE = auto()
 
 
-_LAST_WORDS_S = 5.0
-
-
 class Worker:
     """Executes runs: `await worker.start()` until it is stopped, or `async with worker:` beside other things."""
 
@@ -93,13 +92,10 @@ class Worker:
         self._claiming = Claiming(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
         self._heartbeat = Heartbeat(self, self._lease, self._lag)
-        self._executions: dict[RunId, Execution] = {}
-        self._expected: set[RunId] = set()
-        self._claimed_again: dict[RunId, Claim] = {}
-        self._slot_changed = asyncio.Event()
+        self.slots = Slots(self, app.definitions, limit=config.max_concurrent_workflows)
+        self._draining = Draining(self, self._claiming)
         self._stop: _Stop | None = None
         self._stop_called = asyncio.Event()
-        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -149,7 +145,7 @@ class Worker:
         """Begin to drain; called again, stop at once. Returns without waiting."""
         self._stop = _Stop.GRACEFUL if self._stop is None else _Stop.AT_ONCE
         if self._stop is _Stop.AT_ONCE:
-            self._hurry.set()
+            self._draining.hurry()
         self._stop_called.set()
 
     async def _run(self) -> None:
@@ -187,7 +183,8 @@ class Worker:
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()  # a loop that ended has raised
-            await self._drain()
+            self.state = WorkerState.DRAINING
+            await self._draining.run()
         finally:
             stopped.cancel()
             for task in tasks:
@@ -213,7 +210,7 @@ class Worker:
     @property
     def free_slots(self) -> int:
         """How many more runs may be taken."""
-        return self.config.max_concurrent_workflows - len(self._executions) - len(self._expected)
+        return self.slots.free
 
     @property
     def may_start_steps(self) -> bool:
@@ -223,11 +220,11 @@ class Worker:
     @property
     def is_writing(self) -> bool:
         """Whether a run is about to begin here, or has something on its way to the store."""
-        return bool(self._expected) or any(execution.is_writing for execution in self._executions.values())
+        return self.slots.is_writing
 
     def knows(self, run_id: RunId) -> bool:
         """Whether a run is in memory, or about to be."""
-        return run_id in self._executions or run_id in self._expected
+        return self.slots.knows(run_id)
 
     def lanes(self) -> tuple[tuple[str, int], ...]:
         """The (workflow, version) pairs that this worker can execute now."""
@@ -244,50 +241,31 @@ class Worker:
         )
         if not fits:
             return None
-        self._expected.add(run_id)
+        self.slots.expect(run_id)
         return self._lease.key
 
     def unreserve(self, run_id: RunId) -> None:
         """Give a slot back that was kept for a start."""
-        self._expected.discard(run_id)
+        self.slots.expect_no_more(run_id)
         self._claiming.wake()
-        self._slot_changed.set()
 
     def take(self, claim: Claim, *, key: WorkerKey) -> None:
         """Execute a claimed run. A plain callback only."""
-        self._expected.discard(claim.run_id)
-        self._slot_changed.set()
+        self.slots.expect_no_more(claim.run_id)
         if key != self._lease.key or self.state is WorkerState.STOPPED:
             return  # declared dead or gone meanwhile: the run is recovered by the store
-        if claim.run_id in self._executions:
-            # Due again before we heard that its park is committed: it goes on when that answer is here.
-            self._claimed_again[claim.run_id] = claim
-            return
-        definition = self._app.definitions.get(claim.workflow, claim.version)
-        execution = Execution(self, claim, definition)
-        self._executions[claim.run_id] = execution
-        try:
-            if self.state is WorkerState.DRAINING:
-                execution.release()
-            else:
-                execution.begin()
-        except Exception:
-            # P23: one run that can't even be begun must not stop the others. It is given back as a stray.
-            logger.exception("A run could not be begun.", extra={"run_id": claim.run_id})
-            self._executions.pop(claim.run_id, None)
+        self.slots.take(claim, draining=self.state is WorkerState.DRAINING)
 
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """An execution is over: its slot is free."""
-        self._executions.pop(execution.run_id, None)
+        again = self.slots.leave(execution.run_id)
         if ending is Ending.CLOSED and change is not None and change.transition is not None:
             self._app.run_ended(execution.run_id, change.transition)
         elif change is not None and change.transition is not None and change.transition.wake_at is not None:
             self._claiming.falls_due(change.transition.wake_at)
-        again = self._claimed_again.pop(execution.run_id, None)
         if again is not None:
             self.take(again, key=self._lease.key)
         self._claiming.slot_freed()
-        self._slot_changed.set()
 
     def _hinted(self, hint: Hint) -> None:
         if hint is Hint.RUNS_DUE:
@@ -308,7 +286,7 @@ class Worker:
     @property
     def run_count(self) -> int:
         """How many runs are in memory."""
-        return len(self._executions)
+        return self.slots.count
 
     def _workflows(self) -> tuple[tuple[str, int], ...]:
         return tuple((definition.name, definition.version) for definition in self._app.definitions)
@@ -319,81 +297,22 @@ class Worker:
         """Declared dead: what is in memory belongs to others by now. Drop it and register anew."""
         logger.warning(
             "This worker was declared dead; it drops its runs and registers anew.",
-            extra={"worker_id": self.worker_id, "runs": len(self._executions)},
+            extra={"worker_id": self.worker_id, "runs": self.run_count},
         )
-        self._in_callback(self._drop_all)
+        in_callback(self.slots.drop_all)
         await self._lease.register(self._workflows())
         self._claiming.wake()
 
-    def _drop_all(self) -> None:
-        self._expected.clear()
-        self._claimed_again.clear()
-        for execution in list(self._executions.values()):
-            execution.drop()
-
-    def _in_callback(self, function: Callable[[], None]) -> None:
-        # A workflow's loop must not be drained inside a task of this one (engine/loop.py).
-        asyncio.get_running_loop().call_soon(function)
-
-    # -- stopping ----------------------------------------------------------------------------------------------
-
-    async def _drain(self) -> None:
-        self.state = WorkerState.DRAINING
-        logger.info("The worker drains.", extra={"worker_id": self.worker_id, "runs": len(self._executions)})
-        limit_s = self.config.graceful_shutdown_timeout.total_seconds()
-        await _first_of(self._claiming.stop(), self._hurry.wait(), limit_s=limit_s)
-        self._in_callback(self._begin_draining)
-        if not await self._emptied(self._hurry.wait(), limit_s=limit_s):
-            logger.warning(
-                "Steps did not finish in time; their runs are released and go on elsewhere.",
-                extra={"worker_id": self.worker_id, "steps": [step.call.step_id for step in self.runner.running]},
-            )
-        self._in_callback(self._release_all)
-        await self._emptied(limit_s=_LAST_WORDS_S)
-
-    def _begin_draining(self) -> None:
-        for step in self.runner.hold():
-            if isinstance(step.owner, Execution):
-                step.owner.unstarted(step)
-        for execution in list(self._executions.values()):
-            execution.drain()
-
-    def _release_all(self) -> None:
-        for execution in list(self._executions.values()):
-            execution.release()
-
-    async def _emptied(self, *unless: Coroutine[Any, Any, Any], limit_s: float) -> bool:
-        """Wait until no run is left, for at most `limit_s`, or until `unless` is over."""
-        await _first_of(self._empty(), *unless, limit_s=limit_s)
-        return not self._executions
-
-    async def _empty(self) -> None:
-        await asyncio.sleep(0)  # what was handed to a callback comes first
-        while self._executions or self._expected:
-            self._slot_changed.clear()
-            await self._slot_changed.wait()
+    # -- leaving -----------------------------------------------------------------------------------------------
 
     async def _say_goodbye(self) -> None:
-        self._drop_all_for_good()
+        if not self.slots.is_empty:
+            in_callback(self.slots.drop_all)
         self.runner.close()
         try:
-            async with asyncio.timeout(_LAST_WORDS_S):
+            async with asyncio.timeout(LAST_WORDS_S):
                 await self._lease.leave()
         except (StoreUnavailable, TimeoutError) as error:
             logger.warning("The worker could not sign off; its lease runs out by itself.", extra={"reason": str(error)})
         self.state = WorkerState.STOPPED
         logger.info("The worker has stopped.", extra={"worker_id": self.worker_id})
-
-    def _drop_all_for_good(self) -> None:
-        if self._executions:
-            self._in_callback(self._drop_all)
-
-
-async def _first_of(*ends: Coroutine[Any, Any, Any], limit_s: float) -> None:
-    """Wait until one of these is over, for at most `limit_s`."""
-    waits = [asyncio.ensure_future(end) for end in ends]
-    try:
-        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
