@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from kagzi.settings import Settings
-from kagzi.store.postgres import claim, commit, reading, start, workers
+from kagzi.store.postgres import claim, commit, health, reading, start, workers
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.connections import PLANNER
 from kagzi.store.postgres.store import PostgresStore
-from tests.postgres.builders import a_checkpoint, a_request, a_run, a_worker
+from tests.postgres.builders import NAMESPACE, a_checkpoint, a_request, a_run, a_worker
 
 MANY = 1_000_000
 
@@ -44,6 +44,7 @@ STATEMENTS = {
     "outcomes": reading._OUTCOMES,
     "existing": reading._EXISTING,
     "count open": reading._COUNT_OPEN,
+    "backlog": health._BACKLOG,
     "find running": reading._FIND_RUNNING,
 }
 
@@ -91,7 +92,7 @@ def assert_only_lookups(name: str, plan: str) -> None:
     for line in plan.splitlines():
         if match := re.search(r"Index (?:Only )?Scan (?:Backward )?using (workflow_runs_\w+) on", line):
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
-            if name in ("claim", "claim further on", "count open"):
+            if name in ("claim", "claim further on", "count open", "backlog"):
                 wanted |= {"workflow_runs_claim"}
             if name in ("owned", "recover", "count open", "find running"):
                 wanted |= {"workflow_runs_owner_key"}
@@ -124,6 +125,7 @@ async def test_plans_made_while_the_tables_were_empty_stay_fast(store: PostgresS
     for _ in range(10):  # every statement's plan is made and kept now
         await store.start([a_run()])
         await store.claim(a_request(worker))
+        await store.backlog(NAMESPACE, limit=10_000)
     filler = await asyncpg.connect(postgres_url)
     await filler.execute(FILL)
     await filler.close()
@@ -134,5 +136,6 @@ async def test_plans_made_while_the_tables_were_empty_stay_fast(store: PostgresS
         for seq in range(50):
             await store.commit([a_checkpoint(run.run_id, seq=seq + 1)])
             await store.claim(a_request(worker))
+            await store.backlog(NAMESPACE, limit=10_000)
 
     assert claim.run_id == run.run_id

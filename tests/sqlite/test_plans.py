@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
-from kagzi.store.sqlite import claim, commit, migrate, reading, recovery, register, start
+from kagzi.store.sqlite import claim, commit, health, migrate, reading, recovery, register, start
 from kagzi.store.sqlite.connection import Patience, connect
 from kagzi.store.sqlite.session import Session
 
@@ -41,6 +41,8 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "steps": (reading._STEPS, ("a",)),
     "outcomes": (reading._OUTCOMES, ('["a"]',)),
     "existing": (reading._EXISTING, ('["a"]',)),
+    "waiting": (health._WAITING, ("default", NOW, 1000)),
+    "count": (health._COUNT, ("default", "default", "order", 1, 0, NOW, 100)),
 }
 LOOKS_UP = {
     "alive": "PRIMARY KEY (key=?)",
@@ -66,6 +68,8 @@ LOOKS_UP = {
     "steps": "PRIMARY KEY (run_id=?)",
     "outcomes": BY_RUN_ID,
     "existing": BY_RUN_ID,
+    "waiting": "workflow_runs_claim (namespace=? AND queue=? AND workflow=? AND version>?)",
+    "count": f"{LANE} AND available_at>? AND available_at<?)",
 }
 TABLES = ("workflow_runs", "step_runs", "workers")
 STATISTICS = {
@@ -130,7 +134,7 @@ def steps_of(connection: apsw.Connection, sql: str, arguments: tuple[Any, ...]) 
     return count
 
 
-@pytest.mark.parametrize("name", ["first due", "due", "left behind", "owned one", "any expired"])
+@pytest.mark.parametrize("name", ["first due", "due", "left behind", "owned one", "any expired", "waiting", "count"])
 def test_the_cost_does_not_grow_with_finished_sleeping_or_unservable_runs(
     connection: apsw.Connection, name: str
 ) -> None:

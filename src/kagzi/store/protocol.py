@@ -7,11 +7,13 @@ or does not answer in time, and may be called concurrently. "Now" is always the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
@@ -129,6 +131,21 @@ class Store(Protocol):
 
     async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
         """Count runs that have not ended, by (workflow, version)."""
+
+    # -- health ------------------------------------------------------------------------------------------------
+
+    async def probe(self) -> StoreProbe:
+        """Ask for next to nothing, in one trip: how long this takes is how long the way there and back takes."""
+
+    async def replication_lag(self) -> timedelta | None:
+        """How far the slowest copy of the database is behind; None where there is none, or where we may not know."""
+
+    async def backlog(self, namespace: str, *, limit: int) -> Backlog:
+        """Count the due runs of each queue, workflow and version: each lane's up to `limit`, all up to ten times that.
+
+        Its cost grows with the lanes in use (it looks into 1,000 at most) and with what it counts, and neither with
+        finished nor with sleeping runs.
+        """
 
     # -- versions ----------------------------------------------------------------------------------------------
 

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
@@ -116,6 +117,15 @@ class Line:
 
     async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
         return await self._ask(self._store.count_open, namespace)
+
+    async def probe(self) -> StoreProbe:
+        return await self._ask(self._store.probe)
+
+    async def replication_lag(self) -> timedelta | None:
+        return await self._ask(self._store.replication_lag)
+
+    async def backlog(self, namespace: str, *, limit: int) -> Backlog:
+        return await self._ask(self._store.backlog, namespace, limit=limit)
 
     async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
         await self._ask(self._store.set_default_version, namespace, workflow, version)

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
@@ -16,6 +18,7 @@ from kagzi.store.postgres.address import Names, parse_address
 from kagzi.store.postgres.claim import Claimer
 from kagzi.store.postgres.commit import Committer
 from kagzi.store.postgres.connections import Connections
+from kagzi.store.postgres.health import HealthReader
 from kagzi.store.postgres.hints import Ear
 from kagzi.store.postgres.migrate import Migrator
 from kagzi.store.postgres.reading import Reader
@@ -43,6 +46,7 @@ class PostgresStore:
         self._claimer = Claimer(self._writing, names)
         self._register = Register(self._writing, names)
         self._reader = Reader(self._looking, names)
+        self._health = HealthReader(self._looking, names)
         self._ear = Ear(address, names, settings)
 
     # -- opening -----------------------------------------------------------------------------------------------
@@ -112,6 +116,17 @@ class PostgresStore:
 
     async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
         return await self._reader.count_open(namespace)
+
+    # -- health ------------------------------------------------------------------------------------------------
+
+    async def probe(self) -> StoreProbe:
+        return await self._health.probe()
+
+    async def replication_lag(self) -> timedelta | None:
+        return await self._health.replication_lag()
+
+    async def backlog(self, namespace: str, *, limit: int) -> Backlog:
+        return await self._health.backlog(namespace, limit=limit)
 
     # -- versions ----------------------------------------------------------------------------------------------
 

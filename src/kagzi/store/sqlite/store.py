@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from kagzi.clock import utc_now
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
-from kagzi.store.sqlite import migrate, reading, register
+from kagzi.store.sqlite import health, migrate, reading, register
 from kagzi.store.sqlite.address import MEMORY, parse_path
 from kagzi.store.sqlite.claim import CLAIM
 from kagzi.store.sqlite.commit import COMMIT
@@ -127,6 +128,18 @@ class SqliteStore:
 
     async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
         return await self._read(reading.COUNT_OPEN, namespace)
+
+    # -- health ------------------------------------------------------------------------------------------------
+
+    async def probe(self) -> StoreProbe:
+        return await self._read(health.PROBE, None)
+
+    async def replication_lag(self) -> timedelta | None:
+        """None: SQLite keeps no copies."""
+        return None
+
+    async def backlog(self, namespace: str, *, limit: int) -> Backlog:
+        return await self._read(health.BACKLOG, health.BacklogRequest(namespace, limit))
 
     # -- versions ----------------------------------------------------------------------------------------------
 
