@@ -19,12 +19,14 @@ import kagzi.testing
 from kagzi import (
     ErrorKind,
     Kagzi,
+    Pending,
     RegisteredWorker,
     Run,
     RunStatus,
     Step,
     StepError,
     StepInfo,
+    SyncWorkflowContext,
     Worker,
     WorkerState,
     WorkflowContext,
@@ -56,6 +58,7 @@ ERRORS = {
     "WorkflowNotRegistered",
 }
 VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
+SYNC = {"Pending", "SyncWorkflowContext"}
 NOUNS = {
     "ErrorKind",
     "RegisteredWorker",
@@ -73,7 +76,7 @@ SEAMS = {"PayloadCodec", "Settings"}
 
 
 def test_exactly_what_is_promised_is_exported() -> None:
-    assert set(kagzi.__all__) == ERRORS | VERBS | NOUNS | SEAMS | {"__version__"}
+    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | NOUNS | SEAMS | {"__version__"}
     assert len(kagzi.__all__) == len(set(kagzi.__all__))
 
 
@@ -144,6 +147,13 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.now: "self",
     WorkflowContext.random: "self",
     WorkflowContext.uuid4: "self",
+    SyncWorkflowContext.submit: "self, name, fn, /, *args, **kwargs",
+    SyncWorkflowContext.spawn: "self, fn, /, *args, **kwargs",
+    SyncWorkflowContext.gather: "self, *pending",
+    SyncWorkflowContext.as_completed: "self, *pending",
+    Pending.result: "self, timeout",
+    Pending.done: "self",
+    Pending.cancel: "self",
     kagzi.step: "function, /, *, retry, retry_if, timeout",
     kagzi.step_info: "",
 }
@@ -211,9 +221,21 @@ def test_step_info_tells_what_is_promised() -> None:
 
 def test_facts_of_a_context_are_properties() -> None:
     for fact in ("run_id", "id", "workflow", "version", "attempt", "logger"):
-        assert isinstance(inspect.getattr_static(WorkflowContext, fact), property)
+        for context in (WorkflowContext, SyncWorkflowContext):
+            assert isinstance(inspect.getattr_static(context, fact), property)
     for handle_fact in ("run_id",):
         assert isinstance(inspect.getattr_static(WorkflowHandle, handle_fact), property)
+
+
+def test_a_def_workflow_has_every_verb_of_an_async_one_with_the_same_parameters() -> None:
+    """Those that take awaitables take what `submit` and `spawn` give instead."""
+    verbs = [name for name in vars(WorkflowContext) if not name.startswith("_")]
+
+    assert [name for name in verbs if not hasattr(SyncWorkflowContext, name)] == []
+    for name in verbs:
+        verb = getattr(WorkflowContext, name)
+        if inspect.isfunction(verb) and name not in {"as_completed"}:
+            assert bare(inspect.signature(getattr(SyncWorkflowContext, name))) == bare(inspect.signature(verb)), name
 
 
 @pytest.mark.parametrize(
@@ -246,7 +268,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_type
 
-from kagzi import Kagzi, StepCall, WorkflowContext, WorkflowHandle, step
+from kagzi import Kagzi, Pending, StepCall, SyncWorkflowContext, WorkflowContext, WorkflowHandle, step
 from kagzi.client.workflow import Workflow
 
 kagzi = Kagzi("sqlite://")
@@ -303,6 +325,24 @@ async def named(ctx: WorkflowContext, user: User) -> User:
     return user
 
 
+@kagzi.workflow
+def blocking(ctx: SyncWorkflowContext, number: int, *, note: str = "") -> list[str]:
+    assert_type(ctx.step("fetch", fetch, "42"), User)
+    assert_type(ctx.step("count", count, "42"), int)
+    assert_type(ctx.options(timeout=5).submit("fetch", fetch, "42", fresh=True), Pending[User])
+    assert_type(ctx.spawn(count, "a").result(timeout=5), int)
+    assert_type(ctx.gather(ctx.submit("count", count, "a"), ctx.spawn(count, "b")), list[int])
+    for each in ctx.as_completed(ctx.submit("count", count, "a")):
+        assert_type(each, int)
+    ctx.sleep("nap", 5)
+    return [note]
+
+
+@kagzi.workflow("blocking", version=2)
+def blocking_again(ctx: SyncWorkflowContext, user: User) -> User:
+    return user
+
+
 async def main() -> None:
     handle = await plain.start(5, note="a")
     assert_type(handle, WorkflowHandle[list[str]])
@@ -311,6 +351,8 @@ async def main() -> None:
     assert_type(await (await kagzi.start_workflow(named, User("a"))).result(), User)
     assert_type(await (await kagzi.options(priority=1).start_workflow(named, User("a"))).result(), User)
     assert_type(await kagzi.start_many(named, [User("a")]), list[WorkflowHandle[User]])
+    assert_type(await (await blocking.start(5, note="a")).result(), list[str])
+    assert_type(await (await blocking_again.options(id="b").start(User("a"))).result(), User)
     other = kagzi.register_workflow("other", plain_function)
     assert_type(await (await other.start("a")).result(), int)
 
@@ -333,6 +375,9 @@ WRONG = {
     "a started workflow's argument": "await kagzi.start_workflow(named, 5)",
     "a handle's result": "text: str = await (await plain.start(5)).result()",
     "a function that takes no context": 'kagzi.register_workflow("x", count)',
+    "a def workflow's argument": 'await blocking.start("five")',
+    "a submitted step's argument": "SyncWorkflowContext.submit(SyncWorkflowContext(ctx), 'count', count, 5)",
+    "a spawned function's argument": "SyncWorkflowContext(ctx).spawn(count, 5)",
 }
 
 

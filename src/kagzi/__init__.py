@@ -4,6 +4,7 @@ from kagzi.app.kagzi import Kagzi
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.steps import StepInfo, step, step_info
+from kagzi.authoring.sync_context import Pending, SyncWorkflowContext
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.workflow import Workflow
 from kagzi.errors import (
@@ -51,6 +52,7 @@ __all__ = [
     "PayloadCodec",
     "PayloadError",
     "PayloadTooLarge",
+    "Pending",
     "RegisteredWorker",
     "Run",
     "RunClosed",
@@ -65,6 +67,7 @@ __all__ = [
     "StepKind",
     "StepStatus",
     "StoreUnavailable",
+    "SyncWorkflowContext",
     "VersionNotFound",
     "Worker",
     "WorkerState",

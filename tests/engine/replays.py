@@ -20,6 +20,7 @@ from kagzi.engine.body import Body
 from kagzi.model.step import StepRecord
 from tests.engine.host import Outcome, World
 from tests.engine.programs import Choices, Machine, Part, make_program
+from tests.engine.sync_programs import SyncMachine
 
 _EVENTS = 4_000
 _PARK_AFTER = (timedelta(0), timedelta(seconds=1), timedelta(days=1))
@@ -37,13 +38,14 @@ class Trial:
     same record must come to the same point.
     """
 
-    def __init__(self, program: Part, choices: Choices) -> None:
+    def __init__(self, program: Part, choices: Choices, machine: type[Machine] | type[SyncMachine] = Machine) -> None:
         self.crashes = 0
         self.replays = 0
         self._program = program
+        self._carrying_out = machine
         self._choices = choices
         self._numbers = itertools.count()
-        self._machine = Machine(program, self._numbers)
+        self._machine = machine(program, self._numbers)
         self._world = World(self._machine.body, park_after=_PARK_AFTER[choices.below(3)])
         self._world.clock_.lag = _LAG[choices.below(2)]
         self._seen: dict[int, tuple[list[Any], list[str]]] = {}
@@ -69,7 +71,7 @@ class Trial:
         return len(self._world.memory.records)
 
     def __repr__(self) -> str:
-        return f"Trial({self._program!r}, {self._choices!r})"
+        return f"Trial({self._program!r}, {self._choices!r}, {self._carrying_out.__name__})"
 
     def account(self) -> str:
         """Everything that happened, as text: what is stored and what every execution saw."""
@@ -140,7 +142,7 @@ class Trial:
         self._claim()
 
     def _claim(self) -> None:
-        self._machine = Machine(self._program, self._numbers)
+        self._machine = self._carrying_out(self._program, self._numbers)
         self._world.become(self._machine.body)
         known = len(self._world.memory.records)
         self._world.claim()
@@ -188,8 +190,8 @@ class Trial:
                 self._compare_ending(replay, outcome)
             replay.crash()
 
-    def _replay(self, records: list[StepRecord]) -> tuple[Machine, World]:
-        machine = Machine(self._program, itertools.count(10**6))
+    def _replay(self, records: list[StepRecord]) -> tuple[Machine | SyncMachine, World]:
+        machine = self._carrying_out(self._program, itertools.count(10**6))
         replay = World(machine.body, park_after=self._world.park_after).remember(records)
         self._litter()
         replay.claim()
@@ -222,22 +224,23 @@ def _first_difference(first: list[Any], second: list[Any]) -> str:
 # -- by hand ------------------------------------------------------------------------------------------------------
 
 
-def a_trial(seed: int) -> Trial:
+def a_trial(seed: int, machine: type[Machine] | type[SyncMachine] = Machine) -> Trial:
     """The program and the crashes of a number."""
     chance = random.Random(seed)
     program = make_program(Choices(chance.randbytes(chance.randint(2, 160))))
-    return Trial(program, Choices(chance.randbytes(chance.randint(0, 600))))
+    return Trial(program, Choices(chance.randbytes(chance.randint(0, 600))), machine)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Execute random programs through random crashes and replay them.")
     parser.add_argument("--programs", type=int, default=1_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first program")
+    parser.add_argument("--sync", action="store_true", help="in the bodies of `def` workflows")
     wanted = parser.parse_args()
     logging.disable()  # programs fail and get stuck on purpose
     began, digest, counts = time.monotonic(), hashlib.sha256(), Counter[str]()
     for seed in range(wanted.first, wanted.first + wanted.programs):
-        trial = a_trial(seed)
+        trial = a_trial(seed, SyncMachine if wanted.sync else Machine)
         try:
             outcome = trial.run()
         except BaseException:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.engine.programs import Choices, Part, make_program
 from tests.engine.replays import Trial
+from tests.engine.sync_programs import SyncMachine
 
 programs = st.binary(min_size=40, max_size=120).map(lambda numbers: make_program(Choices(numbers)))
 choices = st.binary(min_size=20, max_size=200).map(Choices)
@@ -27,6 +28,15 @@ choices = st.binary(min_size=20, max_size=200).map(Choices)
 @given(program=programs, choices=choices)
 def test_every_replay_asks_the_same_sees_the_same_and_ends_the_same(program: Part, choices: Choices) -> None:
     Trial(program, choices).run()
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(program=programs, choices=choices)
+def test_every_replay_of_a_def_workflow_asks_the_same_sees_the_same_and_ends_the_same(
+    program: Part, choices: Choices
+) -> None:
+    Trial(program, choices, SyncMachine).run()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
 
 from kagzi.app.classifying import watched
 from kagzi.app.connection import Connection
@@ -14,6 +14,7 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition, Definitions, check_workflow_function
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
 from kagzi.client import listing, starting
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
@@ -36,6 +37,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 ErrorClassifier = TypeVar("ErrorClassifier", bound=Classifier)
 WorkflowFunction = Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]
+SyncWorkflowFunction = Callable[Concatenate[SyncWorkflowContext, P], R]
+
+
+class WorkflowDecorator(Protocol):
+    """Makes a workflow of a function."""
+
+    @overload
+    def __call__(self, function: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def __call__(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
 
 
 class Kagzi:
@@ -100,13 +112,15 @@ class Kagzi:
     def workflow(self, function: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
 
     @overload
-    def workflow(
-        self, name: str | None = None, /, *, version: int = 1
-    ) -> Callable[[WorkflowFunction[P, R]], Workflow[P, R]]: ...
+    def workflow(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def workflow(self, name: str | None = None, /, *, version: int = 1) -> WorkflowDecorator: ...
 
     def workflow(self, function: Any = None, /, *, version: int = 1) -> Any:
-        """Register an `async def` function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
+        """Register a function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
 
+        An `async def` function takes a `WorkflowContext` first; a plain one a `SyncWorkflowContext`, annotated so.
         Without a name it takes the function's. Raises ConfigError where the function can't be a workflow, or the name
         and version belong to another.
         """
@@ -118,11 +132,23 @@ class Kagzi:
 
         return decorate
 
-    def register_workflow(self, name: str, fn: WorkflowFunction[P, R]) -> Workflow[P, R]:
+    @overload
+    def register_workflow(self, name: str, fn: WorkflowFunction[P, R]) -> Workflow[P, R]: ...
+
+    @overload
+    def register_workflow(self, name: str, fn: SyncWorkflowFunction[P, R]) -> Workflow[P, R]: ...
+
+    def register_workflow(self, name: str, fn: Callable[..., Any]) -> Workflow[Any, Any]:
         """Register version 1 of a workflow by call; see `workflow`."""
         return self._register(name, 1, fn)
 
-    def register_workflow_version(self, name: str, version: int, fn: WorkflowFunction[P, R]) -> Workflow[P, R]:
+    @overload
+    def register_workflow_version(self, name: str, version: int, fn: WorkflowFunction[P, R]) -> Workflow[P, R]: ...
+
+    @overload
+    def register_workflow_version(self, name: str, version: int, fn: SyncWorkflowFunction[P, R]) -> Workflow[P, R]: ...
+
+    def register_workflow_version(self, name: str, version: int, fn: Callable[..., Any]) -> Workflow[Any, Any]:
         """Register a version of a workflow by call; see `workflow`."""
         return self._register(name, version, fn)
 
@@ -131,7 +157,7 @@ class Kagzi:
         definition = Definition(
             name=name,
             version=version,
-            fn=fn,
+            fn=as_coroutine_function(fn),
             arguments=self._payloads.signature(fn, skip_first=True),
             result=self._payloads.result_shape(fn),
         )

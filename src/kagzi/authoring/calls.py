@@ -79,6 +79,11 @@ class StepCall(_Awaited[R]):
         """Give up a call that nobody will await; what a TaskGroup that is shutting down does with what it is given."""
         self.cancel()
 
+    def begin(self) -> None:
+        """Start the step if nobody has, without waiting for it."""
+        if not self.asked:
+            self._ask()
+
     def _ask(self) -> None:
         self.port.ask(self)
         self.asked = True

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import msgspec
 
 from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.errors import ConfigError, VersionNotFound, WorkflowNotRegistered
+from kagzi.payloads.hints import resolve
 
 
 class ArgumentShape(Protocol):
@@ -33,7 +35,7 @@ class ResultShape(Protocol):
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a workflow."""
+    """One version of a workflow. `fn` makes a coroutine, whatever the workflow's own function is."""
 
     name: str
     version: int
@@ -86,21 +88,49 @@ def check_workflow_function(name: object, version: object, fn: object) -> None:
     """Refuse what can't be a workflow: raises ConfigError, TypeError or ValueError saying why."""
     check_name(name, what="the name of a workflow")
     check_version(version, what=f"the version of workflow {name!r}")
-    if not inspect.iscoroutinefunction(fn):
-        raise ConfigError(
-            f"workflow {name!r} must be an `async def` function, not {fn!r}. Plain functions can be its steps."
-        )
+    is_async = inspect.iscoroutinefunction(fn)
+    if not is_async and not _is_plain(fn):
+        raise ConfigError(f"workflow {name!r} must be a function, `async def` or `def`, not {fn!r}.")
+    assert callable(fn)
+    written = f"def {getattr(fn, '__name__', name)}"
     parameters = list(inspect.signature(fn).parameters.values())
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if not parameters or parameters[0].kind not in (*positional, inspect.Parameter.VAR_POSITIONAL):
         raise ConfigError(
             f"workflow {name!r} takes no context: its first parameter must be one, as in "
-            f"`async def {fn.__name__}(ctx: WorkflowContext, ...)`."
+            f"`async {written}(ctx: WorkflowContext, ...)`."
         )
+    blocks = _is_sync_context(parameters[0].annotation, fn)
+    if blocks and is_async:
+        raise ConfigError(
+            f"workflow {name!r} is an `async def` function, and those get a WorkflowContext as their first parameter. "
+            "Annotate it so, or write `def` for a SyncWorkflowContext."
+        )
+    if not blocks and not is_async:
+        raise ConfigError(
+            f"workflow {name!r} is a plain function, and its first parameter is not annotated as SyncWorkflowContext. "
+            f"Write `{written}({parameters[0].name}: SyncWorkflowContext, ...)`, or make it `async def`. "
+            "A decorator around an `async def` function must itself give one."
+        )
+
+
+def _is_plain(fn: object) -> bool:
+    generates = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+    return (inspect.isfunction(fn) or inspect.ismethod(fn)) and not generates
+
+
+def _is_sync_context(annotation: object, fn: Callable[..., Any]) -> bool:
+    if isinstance(annotation, str):
+        try:
+            annotation = resolve(annotation, fn)
+        except Exception:  # a name that only type checkers see
+            return str(annotation).rpartition(".")[2] == SyncWorkflowContext.__name__
+    return annotation is SyncWorkflowContext
 
 
 def _same_source(first: Callable[..., Any], second: Callable[..., Any]) -> bool:
     # A module that is imported twice (as __main__ and by name, or reloaded) defines its workflows twice.
+    first, second = inspect.unwrap(first), inspect.unwrap(second)
     return first is second or (
         first.__qualname__ == second.__qualname__
         and first.__code__.co_filename == second.__code__.co_filename
@@ -109,4 +139,5 @@ def _same_source(first: Callable[..., Any], second: Callable[..., Any]) -> bool:
 
 
 def _place(fn: Callable[..., Any]) -> str:
+    fn = inspect.unwrap(fn)
     return f"{fn.__module__}.{fn.__qualname__} ({fn.__code__.co_filename}:{fn.__code__.co_firstlineno})"

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration
@@ -17,11 +17,14 @@ from kagzi.errors import KagziError
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
+if TYPE_CHECKING:
+    from kagzi.authoring.sync_context import SyncWorkflowContext
+
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
-current_context: ContextVar[WorkflowContext | None] = ContextVar("kagzi_context", default=None)
+current_context: ContextVar[WorkflowContext | SyncWorkflowContext | None] = ContextVar("kagzi_context", default=None)
 """The context of the workflow body that is running; None outside of bodies, steps' functions included."""
 
 
@@ -91,8 +94,9 @@ def step(
     """Make a function a durable step wherever a workflow calls it; anywhere else it stays a plain call.
 
     Use it bare (`@step`), with a name (`@step("charge")`) or with options (`@step(timeout=30)`); without a name the
-    step is called like the function. In a workflow even a plain function's call must be awaited: there it gives a
-    step call. The options are those of `WorkflowContext.options`, and stand behind what is given there.
+    step is called like the function. In an `async def` workflow even a plain function's call must be awaited: there it
+    gives a step call. In a `def` workflow even an `async def` function's call gives its value. The options are those of
+    `WorkflowContext.options`, and stand behind what is given there.
     """
     if callable(function):
         return _durable(function, name=None, options=NO_OPTIONS)
@@ -115,7 +119,7 @@ def _durable(function: F, *, name: str | None, options: StepOptions) -> F:
     return cast(F, call)
 
 
-def _body_context() -> WorkflowContext | None:
+def _body_context() -> WorkflowContext | SyncWorkflowContext | None:
     ctx = current_context.get()
     if ctx is None:
         return None

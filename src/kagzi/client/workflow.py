@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
+from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.options import OptionView
 
@@ -34,7 +35,7 @@ class Workflow(Generic[P, R]):
         self,
         launcher: Launcher,
         definition: Definition,
-        function: Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]],
+        function: Callable[..., Any],
     ) -> None:
         functools.update_wrapper(self, function)
         self._launcher = launcher
@@ -63,7 +64,13 @@ class Workflow(Generic[P, R]):
         """This workflow with options for its starts: those of `Kagzi.options`."""
         return BoundWorkflow(self, self._launcher.options(**options))
 
-    def __call__(self, ctx: WorkflowContext, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    @overload
+    def __call__(self, ctx: WorkflowContext, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+
+    @overload
+    def __call__(self, ctx: SyncWorkflowContext, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def __call__(self, ctx: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function."""
         return self._function(ctx, *args, **kwargs)
 

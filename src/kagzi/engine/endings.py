@@ -10,6 +10,7 @@ from kagzi.model.change import Change
 from kagzi.model.run import RunStatus
 
 _OTHER_LOOP = re.compile("attached to a different loop|bound to a different event loop")
+_ANOTHER_LOOP = re.compile("cannot be called from a running event loop|while another loop is running")
 
 
 class Ending(Enum):
@@ -39,16 +40,19 @@ def ending_of(change: Change) -> Ending:
 
 
 def explained(error: BaseException) -> BaseException:
-    """Say what it means that a body awaited something of the real loop."""
-    if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
-        cure = "Do it in a step: `await ctx.step(name, function, ...)`."
-        explained = WorkflowIOError(
-            "awaiting a connection, a task or a lock that was made outside of the workflow", cure
-        )
-        explained.__cause__ = error
-        explained.__traceback__ = error.__traceback__
-        return explained
-    return error
+    """Say what it means that a body awaited something of the real loop, or ran a loop of its own."""
+    if not isinstance(error, RuntimeError):
+        return error
+    if _OTHER_LOOP.search(str(error)):
+        call = "awaiting a connection, a task or a lock that was made outside of the workflow"
+    elif _ANOTHER_LOOP.search(str(error)):
+        call = "running an event loop, as asyncio.run does,"
+    else:
+        return error
+    explained = WorkflowIOError(call, "Do it in a step: `ctx.step(name, function, ...)`.")
+    explained.__cause__ = error
+    explained.__traceback__ = error.__traceback__
+    return explained
 
 
 def stuck() -> KagziError:

@@ -9,7 +9,7 @@ from kagzi.errors import WorkflowIOError
 _STEP = "Do it in a step: `await ctx.step(name, function, ...)`."
 _THREAD = "Threads finish in any order. Give the function to `ctx.step(...)`, which runs plain functions in a thread."
 _SIGNAL = "The worker handles the process's signals."
-_DRIVE = "The worker runs this loop. Await the coroutine instead."
+_DRIVE = "The worker runs this loop. Await the coroutine instead; in a `def` workflow, give it to a step."
 
 FORBIDDEN: dict[str, str] = {
     "call_soon_threadsafe": _THREAD,

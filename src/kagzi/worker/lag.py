@@ -9,6 +9,7 @@ import threading
 from datetime import timedelta
 from types import FrameType
 
+from kagzi.authoring.greenlets import Part
 from kagzi.clock import monotonic
 from kagzi.engine.execution import Execution
 from kagzi.engine.loop import WorkflowLoop
@@ -79,9 +80,10 @@ def _culprit(frame: FrameType | None) -> str:
         step = frame.f_locals.get("step")
         if isinstance(step, RunningStep):
             return f"step {step.call.name!r} of run {step.owner.run_id}"
-        execution = frame.f_locals.get("self")
-        if in_body and isinstance(execution, Execution):
-            return f"the body of workflow {execution.workflow!r}, run {execution.run_id}"
+        whose = frame.f_locals.get("self")
+        # The frames of a greenlet end with it: those of the execution are not below.
+        if isinstance(whose, Part) or (in_body and isinstance(whose, Execution)):
+            return f"the body of workflow {whose.workflow!r}, run {whose.run_id}"
         in_body = in_body or frame.f_code is WorkflowLoop.drain.__code__
         frame = frame.f_back
     if innermost is None:

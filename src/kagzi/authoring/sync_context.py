@@ -1,0 +1,204 @@
+"""`SyncWorkflowContext`: what the body of a `def` workflow may do. Its verbs are `WorkflowContext`'s, waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from kagzi.authoring.calls import StepCall
+from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.durations import Duration, as_duration
+from kagzi.authoring.greenlets import Part, wait
+from kagzi.authoring.port import RunPort
+from kagzi.authoring.steps import current_context
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules.retries import RetryIf
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Pending(Generic[R]):
+    """Something that goes on beside the body: a step (`ctx.submit`), or a part of the body (`ctx.spawn`)."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: asyncio.Future[R]) -> None:
+        self._future = future
+
+    def result(self, timeout: Duration | None = None) -> R:
+        """Wait for it, and return what it gives; asked again, it gives the same.
+
+        Raises StepFailed where it is a step that failed, what the function raised where it is a part of the body,
+        and TimeoutError where `timeout` (seconds or timedelta, durable) passes first: then it goes on all the same.
+        """
+        if timeout is None:
+            return wait(self._future)
+        span = as_duration(timeout, what="the timeout of result")
+        done, _ = wait(asyncio.wait({self._future}, timeout=span.total_seconds()))
+        if not done:
+            raise TimeoutError(f"there was no result within {span.total_seconds():g} s.")
+        return self._future.result()
+
+    def done(self) -> bool:
+        """Whether `result` would return, or raise, at once."""
+        return self._future.done()
+
+    def cancel(self) -> None:
+        """Give it up: a step's function is cancelled and no result is recorded, a part of the body is unwound."""
+        self._future.cancel()
+
+    def __repr__(self) -> str:
+        """Say what it is, and where it stands."""
+        return f"<Pending {self._future!r}>"
+
+
+class SyncWorkflowContext:
+    """A `def` workflow's door to the world; the first argument of the workflow's function.
+
+    Its verbs are those of `WorkflowContext` and return when what they name is done. While the body waits it holds no
+    thread, and none of asyncio is needed: what is to go on beside is begun by `submit` or `spawn`.
+    """
+
+    __slots__ = ("_ctx",)
+
+    def __init__(self, ctx: WorkflowContext) -> None:
+        self._ctx = ctx
+
+    # -- operations --------------------------------------------------------------------------------------------
+
+    @overload
+    def step(self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def step(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn(*args, **kwargs)` as a durable step and return its result; see `WorkflowContext.step`."""
+        return wait(self._ctx.step(name, fn, *args, **kwargs))
+
+    @overload
+    def submit(
+        self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Pending[R]: ...
+
+    @overload
+    def submit(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Pending[R]: ...
+
+    def submit(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Pending[Any]:
+        """Begin a step and return without waiting; it executes while the body waits for anything."""
+        call: StepCall[Any] = self._ctx.step(name, fn, *args, **kwargs)
+        call.begin()
+        return Pending(call)
+
+    def spawn(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Pending[R]:
+        """Begin a part of the body, a plain function with steps and sleeps of its own, that goes on beside the rest.
+
+        It is what a task is to asyncio: it runs while the body waits, and only where one of them waits the other goes
+        on. Its steps have a scope of their own. One that is still going when the body ends is given up.
+        """
+        part = self._part(functools.partial(fn, *args, **kwargs))
+        return Pending(self._port.loop.create_task(part.run()))
+
+    def gather(self, *pending: Pending[R]) -> list[R]:
+        """Wait for all, and return their results in the order given. Raises the first error that any raises."""
+        return wait(asyncio.gather(*(each._future for each in pending)))
+
+    def as_completed(self, *pending: Pending[R]) -> Iterator[R]:
+        """Give results in the order in which they come, the same in every replay."""
+        results = self._ctx.as_completed(*(each._future for each in pending))
+        while True:
+            try:
+                yield wait(anext(results))
+            except StopAsyncIteration:
+                return
+
+    def sleep(self, name: str, duration: Duration) -> None:
+        """Sleep durably for `duration`; see `WorkflowContext.sleep`."""
+        wait(self._ctx.sleep(name, duration))
+
+    def sleep_until(self, name: str, when: datetime) -> None:
+        """Sleep durably until the aware datetime `when`; see `WorkflowContext.sleep_until`."""
+        wait(self._ctx.sleep_until(name, when))
+
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        retry_if: RetryIf | None = None,
+        timeout: Duration | None = None,
+        key: str | None = None,
+    ) -> SyncWorkflowContext:
+        """Return a context like this one whose steps have these options; see `WorkflowContext.options`."""
+        return SyncWorkflowContext(self._ctx.options(retry=retry, retry_if=retry_if, timeout=timeout, key=key))
+
+    # -- facts -------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The workflow's time, aware and in UTC: when the run started, then when its last operation finished."""
+        return self._ctx.now()
+
+    def random(self) -> float:
+        """A random number from 0 (included) to 1 (not included), the same in every replay."""
+        return self._ctx.random()
+
+    def uuid4(self) -> uuid.UUID:
+        """A random UUID, the same in every replay."""
+        return self._ctx.uuid4()
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that knows the run and is silent while the body is being replayed."""
+        return self._ctx.logger
+
+    @property
+    def run_id(self) -> str:
+        """The run's own id, made by Kagzi."""
+        return self._ctx.run_id
+
+    @property
+    def id(self) -> str:
+        """The id that the run was started with; its `run_id` where none was given."""
+        return self._ctx.id
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self._ctx.workflow
+
+    @property
+    def version(self) -> int:
+        """The version of the workflow that the run is pinned to."""
+        return self._ctx.version
+
+    @property
+    def attempt(self) -> int:
+        """Which execution of the workflow this is, from 1; crashes and wake-ups don't count."""
+        return self._ctx.attempt
+
+    @property
+    def _port(self) -> RunPort:
+        return self._ctx._port
+
+    def _part(self, function: Callable[[], R]) -> Part[R]:
+        return Part(function, workflow=self.workflow, run_id=self.run_id)
+
+
+def as_coroutine_function(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """What the engine executes for a workflow's function: an `async def` as it is, a `def` in a greenlet."""
+    if inspect.iscoroutinefunction(fn):
+        return fn
+
+    @functools.wraps(fn)
+    async def body(ctx: WorkflowContext, *args: Any, **kwargs: Any) -> Any:
+        blocking = SyncWorkflowContext(ctx)
+        current_context.set(blocking)  # a call of a function that is marked with @step gives its value here
+        return await blocking._part(functools.partial(fn, blocking, *args, **kwargs)).run()
+
+    return body
