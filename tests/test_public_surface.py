@@ -144,6 +144,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.sleep_until: "self, name, when",
     WorkflowContext.options: "self, *, retry, retry_if, timeout, key",
     WorkflowContext.as_completed: "self, *calls",
+    WorkflowContext.patched: "self, change_id",
+    WorkflowContext.deprecate_patch: "self, change_id",
     WorkflowContext.now: "self",
     WorkflowContext.random: "self",
     WorkflowContext.uuid4: "self",

@@ -253,6 +253,26 @@ async def test_a_sleeper_that_waits_for_events_alone_is_never_due(store: Store, 
     assert (claimed.claims, claimed.next_due) == ((), None)
 
 
+async def test_a_claim_tells_where_the_run_parked_last(store: Store, worker: WorkerKey) -> None:
+    """P16, P17: it is kept through everything that lets go of the run without parking it."""
+    claim = await start_and_claim(store, worker)
+    assert claim.parked is None
+    now = (await store.beat(Beat(worker=worker, lease=timedelta(minutes=1)))).now
+    first, second = '{"seq":0,"on":["TIMER 0/rest#1"]}', '{"seq":1,"on":[]}'
+
+    other = await start_and_claim(store, worker, priority=1)
+    parked = asleep(now, parked=first, waits='["rest"]')
+    await store.commit([a_change(claim, transition=parked), a_change(other, transition=completed())])
+    claim = await claim_one(store, worker)
+    assert claim.parked == first
+
+    for let_go in (given_back(), asleep(now, error="{}"), asleep(now, parked=second)):
+        await commit(store, a_change(claim, transition=let_go))
+        expected = let_go.parked or first
+        claim = await claim_one(store, worker)
+        assert claim.parked == expected
+
+
 async def test_sleepers_hold_nobody_up(store: Store, worker: WorkerKey) -> None:
     """P27."""
     await start(store, *(a_run(priority=50) for _ in range(50)))

@@ -133,6 +133,8 @@ class Memory:
         self.records: list[StepRecord] = []
         self.finished: set[str] = set()
         self.transition: Transition | None = None
+        self.parked: str | None = None
+        self.tries: dict[str, int] = {}
 
     def apply(self, change: Change, now: datetime) -> Applied:
         """Commit a change, as a store would."""
@@ -144,6 +146,8 @@ class Memory:
             self.finished.add(record.step_id)
             self.records.append(msgspec.structs.replace(record, finished_at=now))
         self.transition = change.transition
+        if change.transition is not None:
+            self.parked = change.transition.parked or self.parked
         return Applied.APPLIED
 
 
@@ -321,4 +325,6 @@ def a_claim(memory: Memory) -> Claim:
         attempts=1,
         started_at=BEGINNING,
         history=tuple(memory.records),
+        tries=memory.tries,
+        parked=memory.parked,
     )

@@ -16,10 +16,13 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from kagzi.engine.body import Body
+from kagzi.model.change import ParkedAt
 from kagzi.model.step import StepRecord
 from tests.engine.host import Outcome, World
-from tests.engine.programs import Choices, Machine, Part, make_program
+from tests.engine.programs import Choices, Machine, Part, before_changes, make_program
 from tests.engine.sync_programs import SyncMachine
 
 _EVENTS = 4_000
@@ -36,9 +39,23 @@ class Trial:
 
     After each delivered record it is noted how far the trace went and what the body waited for; whoever replays the
     same record must come to the same point.
+
+    Where `changed`, the run begins with the program as it was before its `Patched` parts were, and goes on with the
+    changed one from some claim on; a replay of the changed program never diverges.
     """
 
-    def __init__(self, program: Part, choices: Choices, machine: type[Machine] | type[SyncMachine] = Machine) -> None:
+    def __init__(
+        self,
+        program: Part,
+        choices: Choices,
+        machine: type[Machine] | type[SyncMachine] = Machine,
+        *,
+        changed: bool = False,
+    ) -> None:
+        self._deployed: Part | None = program if changed else None
+        self._records_before = 0
+        self._parked: list[str] = []
+        program = before_changes(program) if changed else program
         self.crashes = 0
         self.replays = 0
         self._program = program
@@ -62,7 +79,8 @@ class Trial:
             raise AssertionError("the program does not end")
         assert self._world.memory.transition is not None
         outcome = Outcome(self._world.memory.transition)
-        self._replay_all(outcome)
+        if self._deployed is None:
+            self._replay_all(outcome)
         return outcome
 
     @property
@@ -142,6 +160,12 @@ class Trial:
         self._claim()
 
     def _claim(self) -> None:
+        if self._deployed is not None and self._choices.below(3) == 2:
+            self._program, self._deployed = self._deployed, None
+            self._records_before = len(self._world.memory.records)
+            self._seen.clear()
+        if self._world.memory.parked is not None:
+            self._parked.append(self._world.memory.parked)
         self._machine = self._carrying_out(self._program, self._numbers)
         self._world.become(self._machine.body)
         known = len(self._world.memory.records)
@@ -181,7 +205,7 @@ class Trial:
 
     def _replay_all(self, outcome: Outcome) -> None:
         records = self._world.memory.records
-        for length in range(len(records) + 1):
+        for length in range(self._records_before, len(records) + 1):
             self.replays += 1
             machine, replay = self._replay(records[:length])
             if replay.execution is not None and not any(change.transition for change, _ in replay.changes.waiting):
@@ -193,13 +217,16 @@ class Trial:
     def _replay(self, records: list[StepRecord]) -> tuple[Machine | SyncMachine, World]:
         machine = self._carrying_out(self._program, itertools.count(10**6))
         replay = World(machine.body, park_after=self._world.park_after).remember(records)
+        parks = [each for each in self._parked if msgspec.json.decode(each, type=ParkedAt).seq <= len(records)]
+        replay.memory.parked = parks[-1] if parks else None
+        replay.memory.fence = len(parks)
         self._litter()
         replay.claim()
         return machine, replay
 
     @staticmethod
     def _compare_ending(replay: World, outcome: Outcome) -> None:
-        transition = replay.changes.waiting[0][0].transition
+        transition = replay.changes.waiting[-1][0].transition
         assert transition is not None
         if Outcome(transition) != outcome:
             raise Diverged(f"the run ended as {outcome}, and its replay as {Outcome(transition)}")
@@ -224,11 +251,11 @@ def _first_difference(first: list[Any], second: list[Any]) -> str:
 # -- by hand ------------------------------------------------------------------------------------------------------
 
 
-def a_trial(seed: int, machine: type[Machine] | type[SyncMachine] = Machine) -> Trial:
+def a_trial(seed: int, machine: type[Machine] | type[SyncMachine] = Machine, *, changed: bool = False) -> Trial:
     """The program and the crashes of a number."""
     chance = random.Random(seed)
     program = make_program(Choices(chance.randbytes(chance.randint(2, 160))))
-    return Trial(program, Choices(chance.randbytes(chance.randint(0, 600))), machine)
+    return Trial(program, Choices(chance.randbytes(chance.randint(0, 600))), machine, changed=changed)
 
 
 def main() -> None:
@@ -236,11 +263,12 @@ def main() -> None:
     parser.add_argument("--programs", type=int, default=1_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first program")
     parser.add_argument("--sync", action="store_true", help="in the bodies of `def` workflows")
+    parser.add_argument("--changed", action="store_true", help="deploy the program's changes while it runs")
     wanted = parser.parse_args()
     logging.disable()  # programs fail and get stuck on purpose
     began, digest, counts = time.monotonic(), hashlib.sha256(), Counter[str]()
     for seed in range(wanted.first, wanted.first + wanted.programs):
-        trial = a_trial(seed, SyncMachine if wanted.sync else Machine)
+        trial = a_trial(seed, SyncMachine if wanted.sync else Machine, changed=wanted.changed)
         try:
             outcome = trial.run()
         except BaseException:

@@ -23,6 +23,7 @@ from tests.engine.programs import (
     Listen,
     Ordered,
     Part,
+    Patched,
     Put,
     Race,
     Raise,
@@ -188,6 +189,11 @@ class SyncMachine:
     def join(self, part: Join) -> Any:
         return self._background.pop(0).result() if self._background else None
 
+    def patched(self, part: Patched) -> Any:
+        answer = self._ctx.patched(part.change_id)
+        self.note("patched", part.change_id, answer)
+        return self.run(part.new if answer else part.old)
+
     def cancel(self, part: Cancel) -> None:
         if self._background:
             self._background.pop().cancel()
@@ -218,4 +224,5 @@ _CARRY_OUT: dict[type, Callable[[SyncMachine, Any], Any]] = {
     Ring: SyncMachine.facts,
     Listen: SyncMachine.facts,
     Exclusive: SyncMachine.inner,
+    Patched: SyncMachine.patched,
 }

@@ -81,7 +81,47 @@ async def retyped(ctx: WorkflowContext) -> None:
     await ctx.step("a", of_another_type, "a")
 
 
-CHANGES = [renamed, removed, inserted, swapped, turned_to_sleep, moved_to_a_task, returned, raised, retyped]
+async def inserted_where_it_rests(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.step("b", name_of, "b")
+    await ctx.step("new", name_of, "new")
+    await ctx.sleep("rest", 5_000)
+
+
+async def inserted_beside_the_rest(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.step("b", name_of, "b")
+    await asyncio.gather(ctx.sleep("rest", 5_000), ctx.step("new", name_of, "new"))
+
+
+async def rest_removed(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.step("b", name_of, "b")
+    await ctx.step("c", name_of, "c")
+
+
+async def rest_removed_at_the_end(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.step("b", name_of, "b")
+
+
+async def rest_renamed(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.step("b", name_of, "b")
+    await ctx.sleep("pause", 5_000)
+
+
+WHERE_IT_RESTS = [
+    inserted_where_it_rests,
+    inserted_beside_the_rest,
+    rest_removed,
+    rest_removed_at_the_end,
+    rest_renamed,
+]
+CHANGES = [
+    *[renamed, removed, inserted, swapped, turned_to_sleep, moved_to_a_task, returned, raised, retyped],
+    *WHERE_IT_RESTS,
+]
 
 
 def parked() -> World:
@@ -141,18 +181,31 @@ def test_a_divergence_shows_what_was_expected_and_what_was_found() -> None:
     assert "code that fits its record" in (transition.waits or "")
 
 
-def test_steps_added_after_the_record_are_no_divergence() -> None:
+def test_steps_added_after_the_record_are_no_divergence_in_a_run_that_did_not_rest_there() -> None:
     async def longer(ctx: WorkflowContext) -> str:
         first = await ctx.step("a", name_of, "a")
         second, _ = await asyncio.gather(ctx.step("b", name_of, "b"), ctx.step("new", name_of, "new"))
         return first + second
 
-    world = parked()
-
-    world.become(longer)
+    world = World(longer).remember(parked().memory.records)
 
     assert world.finish().value == "AB"
-    assert world.steps.executed == ["0/a#1", "0/b#1", "0/new#1"]
+    assert world.steps.executed == ["0/new#1"]
+
+
+def test_a_timeout_put_around_the_rest_is_no_divergence() -> None:
+    async def bounded(ctx: WorkflowContext) -> str:
+        first = await ctx.step("a", name_of, "a")
+        second = await ctx.step("b", name_of, "b")
+        async with asyncio.timeout(9_000):
+            await ctx.sleep("rest", 5_000)
+        return first + second
+
+    world = parked()
+
+    world.become(bounded)
+
+    assert world.finish().value == "AB"
 
 
 async def test_a_stored_run_rests_under_wrong_code_and_ends_under_right_code(

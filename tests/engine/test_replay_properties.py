@@ -40,6 +40,14 @@ def test_every_replay_of_a_def_workflow_asks_the_same_sees_the_same_and_ends_the
 
 
 @pytest.mark.slow
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(program=programs, choices=choices)
+def test_a_change_behind_patched_never_diverges_whenever_it_is_deployed(program: Part, choices: Choices) -> None:
+    """P16, with P10 and P15: the run goes on as it began, and every later replay is the same."""
+    Trial(program, choices, changed=True).run()
+
+
+@pytest.mark.slow
 def test_hash_seeds_and_memory_addresses_make_no_difference() -> None:
     digests = {_digest(hash_seed) for hash_seed in ("0", "1", "4711")}
 

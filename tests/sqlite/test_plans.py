@@ -25,7 +25,7 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "histories": (claim._HISTORIES, ('["a"]',)),
     "owned": (commit._OWNED, ('{"a":1}',)),
     "owned one": (commit._OWNED_ONE, ("a", 1)),
-    "transition": (commit._TRANSITION, ("a", "PENDING", None, None, None, NOW, 0, None, None)),
+    "transition": (commit._TRANSITION, ("a", "PENDING", None, None, None, NOW, 0, None, None, None)),
     "any due": (commit._ANY_DUE, ('["a"]', NOW)),
     "run there": (commit._RUN_THERE, ("a",)),
     "record there": (commit._RECORD_THERE, ("a", "b")),

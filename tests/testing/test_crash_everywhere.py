@@ -29,6 +29,31 @@ async def _fail() -> None:
     raise LookupError("not there")
 
 
+async def test_patched_answers_the_same_after_a_crash_at_every_write(kagzi: Kagzi) -> None:
+    """P16: also where the crash comes between the answer and its marker."""
+
+    @kagzi.workflow
+    async def changed(ctx: WorkflowContext, number: int) -> list[object]:
+        async def branch(name: str) -> object:
+            doubled = await ctx.step("double", _double, number)
+            if ctx.patched(name):
+                return await ctx.step("triple", _triple, doubled)
+            return await ctx.step("double", _double, doubled)
+
+        branches = await asyncio.gather(branch("first"), branch("second"))
+        await ctx.sleep("night", timedelta(hours=8))
+        return [*branches, ctx.patched("third")]
+
+    async with Environment(kagzi) as env:
+        handle = await changed.start(7)
+        await env.advance(timedelta(hours=8))
+        assert await handle.result() == [42, 42, True]
+
+        report = await env.crash_everywhere(changed, 7)
+
+    assert {f"marker of patch {name!r}" for name in ("first", "second", "third")} <= set(report.writes)
+
+
 async def test_a_workflow_of_everything_survives_a_crash_at_every_write(kagzi: Kagzi) -> None:
     """P10, P11, P13, P15: with steps on the loop and in threads, gather, groups, sleeps, timeouts and failures."""
 

@@ -128,6 +128,31 @@ class WorkflowContext:
                 del waiting[future]
                 yield future.result()
 
+    # -- changing code under running runs ----------------------------------------------------------------------
+
+    def patched(self, change_id: str) -> bool:
+        """Whether this run takes the changed path: True where it comes here first with this code, and ever after.
+
+        False in a run that had been further than this before the change was deployed: it must go on as it began. One
+        id has one answer for the whole life of a run, wherever and however often it is asked for.
+
+        if ctx.patched("charge-by-card"): await ctx.step("charge-card", ...)
+        else: await ctx.step("charge", ...)
+
+        Raises ValueError for an id that is empty, longer than 255 characters, or holds NUL or a lone surrogate.
+        """
+        return self._port.patched(check_name(change_id, what="the id of a change"))
+
+    def deprecate_patch(self, change_id: str) -> None:
+        """Stand where `patched` stood once no run needs the old path any more.
+
+        Runs that come here are marked as `patched` marks them, so code that still has both paths beside this one sends
+        them on the new one. Once none of that is deployed this line can go, too.
+
+        Raises ValueError as `patched` does.
+        """
+        self.patched(change_id)
+
     # -- facts -------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:

@@ -61,5 +61,8 @@ class RunPort(Protocol):
     def ask_sleep(self, sleep: Sleep) -> None:
         """Have the sleep end at its time, or where the record says it ended."""
 
+    def patched(self, change_id: str) -> bool:
+        """Whether the run takes the changed path."""
+
     def withdraw(self, operation: StepCall[Any] | Sleep) -> None:
         """Stop waiting for an operation that the body cancelled."""

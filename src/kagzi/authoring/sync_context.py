@@ -138,6 +138,14 @@ class SyncWorkflowContext:
         """Return a context like this one whose steps have these options; see `WorkflowContext.options`."""
         return SyncWorkflowContext(self._ctx.options(retry=retry, retry_if=retry_if, timeout=timeout, key=key))
 
+    def patched(self, change_id: str) -> bool:
+        """Whether this run takes the changed path; see `WorkflowContext.patched`."""
+        return self._ctx.patched(change_id)
+
+    def deprecate_patch(self, change_id: str) -> None:
+        """Stand where `patched` stood once no run needs the old path; see `WorkflowContext.deprecate_patch`."""
+        self._ctx.deprecate_patch(change_id)
+
     # -- facts -------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:

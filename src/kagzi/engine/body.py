@@ -19,7 +19,9 @@ from kagzi.authoring.options import NO_OPTIONS, StepOptions
 from kagzi.authoring.steps import current_context
 from kagzi.engine.deliveries import Delivery
 from kagzi.engine.handles import WorkflowTimer
+from kagzi.engine.history import History
 from kagzi.engine.loop import WorkflowLoop
+from kagzi.engine.patches import Patches
 from kagzi.engine.runlog import RunLogger
 from kagzi.engine.tasks import WorkflowTask
 from kagzi.engine.timers import Timer, Timers
@@ -46,6 +48,7 @@ class Body:
     def __init__(
         self,
         claim: Claim,
+        history: History,
         *,
         replaying: bool,
         on_withdrawn: Callable[[str], None],
@@ -63,6 +66,7 @@ class Body:
         self.withdrawn: set[str] = set()
         self.unawaited: dict[str, StepCall[Any]] = {}
         self.timers = Timers()
+        self.patches = Patches(history)
         self._on_withdrawn = on_withdrawn
         self._now = claim.started_at
         self._loop = WorkflowLoop(self, seed=int(claim.run_id[-12:], 16))  # type: ignore[abstract] # see forbidden.py
@@ -173,6 +177,16 @@ class Body:
             raise Parked
         self.asked[sleep.step_id] = sleep
         self.timers.add(Timer(sleep.step_id, sleep.due, sleep))
+
+    def patched(self, change_id: str) -> bool:
+        """Whether the run takes the changed path; a marker is to be recorded where it does so for the first time."""
+        self._check_running()
+        if self._loop.refuses():
+            raise Parked
+        return self.patches.answer(change_id, replaying=self.replaying, asked_before=self._has_asked)
+
+    def _has_asked(self, step_id: str) -> bool:
+        return step_id in self.asked or step_id in self.withdrawn
 
     def withdraw(self, operation: Operation) -> None:
         """Stop waiting for an operation that the body cancelled."""

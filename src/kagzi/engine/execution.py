@@ -10,6 +10,7 @@ same interleaving. Everything here runs in plain callbacks of the worker's event
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -24,15 +25,15 @@ from kagzi.clock import monotonic
 from kagzi.engine.body import Body, Operation, kind_of
 from kagzi.engine.deliveries import Delivery, decode_record
 from kagzi.engine.endings import Ending, ending_of, explained, stuck
-from kagzi.engine.history import History
+from kagzi.engine.history import PARKED_ON, History, spelled
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowSpins
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
 from kagzi.errors import KagziError, StepFailed
-from kagzi.model.change import Applied, Change
+from kagzi.model.change import Applied, Change, ParkedAt
 from kagzi.model.claim import Claim
-from kagzi.model.step import StepRecord
+from kagzi.model.step import StepKind, StepRecord
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
 from kagzi.rules.classification import Classifier
@@ -72,11 +73,11 @@ class Execution:
         self._host = host
         self._claim = claim
         self._definition = definition
-        self._history = History(claim.history)
+        self._history = History(claim)
         self._seq = self._history.last_seq
         # A run that parked or was released before its first record has gone this way before, and has logged on it.
         self._live = not claim.history and claim.fence == 1
-        self._body = Body(claim, replaying=not self._live, on_withdrawn=self._stop_step)
+        self._body = Body(claim, self._history, replaying=not self._live, on_withdrawn=self._stop_step)
         self._timers = self._body.timers
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
@@ -217,6 +218,15 @@ class Execution:
             change = lifecycle.fire(self.run_id, self.fence, step_id=timer.step_id, seq=self._seq)
             self._submit(change, Delivery(timer.step_id, None))
 
+    def _record_patches(self) -> None:
+        """Before anything that follows from an answer of `ctx.patched`; and not before the whole record fits."""
+        patches = self._body.patches
+        for marker in patches.fresh:
+            self._seq += 1
+            change = lifecycle.mark(self.run_id, self.fence, step_id=marker, seq=self._seq)
+            self._submit(change, Delivery(marker, None))
+        patches.fresh.clear()
+
     def _alarm(self) -> None:
         if not self._over and self._closing is None:
             self._pump()
@@ -271,6 +281,8 @@ class Execution:
         except KagziError as error:  # DivergenceError, or a result that no longer fits its type
             self._set_aside(error)
             return
+        if self._body.patches.fresh:
+            self._record_patches()
         outcome = self._body.outcome
         if outcome is not None:
             self._conclude(outcome)
@@ -298,6 +310,9 @@ class Execution:
     def _replay(self) -> None:
         history, body = self._history, self._body
         while (record := history.peek()) is not None:
+            if record.kind is StepKind.MARKER:  # the body knows it from the beginning, or no longer asks for it
+                history.advance()
+                continue
             operation = body.asked.get(record.step_id)
             if operation is not None and kind_of(operation) is record.kind:
                 history.advance()
@@ -307,6 +322,7 @@ class Execution:
                 history.advance()
             else:
                 raise history.divergence([(asked, kind_of(found)) for asked, found in body.asked.items()])
+        history.check_waits({step_id: kind_of(asked) for step_id, asked in body.asked.items()})
         self._live = True
         body.replaying = False
 
@@ -329,7 +345,15 @@ class Execution:
             self._timers.arm(self._host.clock, self._alarm)
         else:
             waits = msgspec.json.encode(self._timers.describe()).decode()
-            self._close(lifecycle.park(self.run_id, self.fence, wake_at=due, waits=waits, inbox=self._claim.inbox))
+            self._close(
+                lifecycle.park(
+                    self.run_id, self.fence, wake_at=due, waits=waits, inbox=self._claim.inbox, at=self._place()
+                )
+            )
+
+    def _place(self) -> ParkedAt:
+        asked = itertools.islice(self._body.asked.items(), PARKED_ON)
+        return ParkedAt(seq=self._seq, on=tuple(spelled(step_id, kind_of(operation)) for step_id, operation in asked))
 
     # -- ending ------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,23 @@ from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import StepRecord
 
 
+class ParkedAt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a run parked: after the record `seq`, waiting for the operations `on` (the first of them, as `kind id`).
+
+    A replay that comes to this place must wait for them, too, and begin nothing that had not begun.
+    """
+
+    seq: int
+    on: tuple[str, ...] = ()
+
+
 class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """How an execution lets go of its run. Every transition releases the owner; fields not used by it stay None.
 
     COMPLETED carries `output`, FAILED and CANCELLED `error`. SLEEPING carries `wake_at` (None: only outside events
     wake it), `waits` (JSON list of texts for people to see), `inbox` (how many messages the execution has seen: where
-    the run has more, it is due at once) and maybe `error`. PENDING gives the run back, due at once, without using an
-    attempt.
+    the run has more, it is due at once), and either `error` or `parked` (an encoded ParkedAt; the run keeps its last).
+    PENDING gives the run back, due at once, without using an attempt.
     """
 
     status: RunStatus
@@ -26,6 +36,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     wake_at: datetime | None = None
     waits: str | None = None
     inbox: int = 0
+    parked: str | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):

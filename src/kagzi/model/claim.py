@@ -23,7 +23,8 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is now ours under `fence`, with its history in order of `seq`.
 
-    `tries` are the attempts already used by operations that are not finished, by step_id.
+    `tries` are the attempts already used by operations that are not finished, by step_id. `parked` is the encoded
+    ParkedAt of its last park, None where it never has.
     """
 
     run_id: RunId
@@ -40,6 +41,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     parent_run_id: RunId | None = None
     history: tuple[StepRecord, ...] = ()
     tries: dict[str, int] = {}
+    parked: str | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from kagzi.model.change import Change, Transition
+import msgspec
+
+from kagzi.model.change import Change, ParkedAt, Transition
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import StepKind, StepRecord, StepStatus
 
@@ -32,6 +34,11 @@ def fire(run_id: RunId, fence: int, *, step_id: str, seq: int) -> Change:
     return Change(run_id=run_id, fence=fence, records=(StepRecord(step_id=step_id, seq=seq, kind=StepKind.TIMER),))
 
 
+def mark(run_id: RunId, fence: int, *, step_id: str, seq: int) -> Change:
+    """The body took the changed path at a `ctx.patched`."""
+    return Change(run_id=run_id, fence=fence, records=(StepRecord(step_id=step_id, seq=seq, kind=StepKind.MARKER),))
+
+
 def complete(run_id: RunId, fence: int, *, output: str) -> Change:
     """The body returned; `output` is its encoded result."""
     return Change(run_id=run_id, fence=fence, transition=Transition(status=RunStatus.COMPLETED, output=output))
@@ -42,9 +49,11 @@ def fail(run_id: RunId, fence: int, *, error: str) -> Change:
     return Change(run_id=run_id, fence=fence, transition=Transition(status=RunStatus.FAILED, error=error))
 
 
-def park(run_id: RunId, fence: int, *, wake_at: datetime | None, waits: str, inbox: int) -> Change:
+def park(run_id: RunId, fence: int, *, wake_at: datetime | None, waits: str, inbox: int, at: ParkedAt) -> Change:
     """Only durable waits remain: the run leaves memory until `wake_at`, or until it gets mail."""
-    transition = Transition(status=RunStatus.SLEEPING, wake_at=wake_at, waits=waits, inbox=inbox)
+    transition = Transition(
+        status=RunStatus.SLEEPING, wake_at=wake_at, waits=waits, inbox=inbox, parked=msgspec.json.encode(at).decode()
+    )
     return Change(run_id=run_id, fence=fence, transition=transition)
 
 

@@ -73,6 +73,8 @@ def describe(change: Change) -> str:
         name = step_name(record.step_id)
         if record.kind is StepKind.TIMER:
             parts.append(f"end of timer {name!r}")
+        elif record.kind is StepKind.MARKER:
+            parts.append(f"marker of patch {name!r}")
         elif record.status is StepStatus.FAILED:
             parts.append(f"failure of step {name!r}")
         else:

@@ -87,7 +87,7 @@ taken AS (
     FROM due
     WHERE w.run_id = due.run_id
     RETURNING w.run_id, w.id, w.workflow, w.version, w.queue, w.priority, w.input, w.fence, w.inbox, w.attempts,
-        w.started_at, w.parent_run_id, due.available_at
+        w.started_at, w.parent_run_id, w.parked, due.available_at
 ),
 -- Written only when it changes: an idle worker's polls write nothing.
 mood AS (
@@ -113,7 +113,7 @@ SELECT now(),
     {lanes_found},
     {due_at},
     t.run_id::text, t.id, t.workflow, t.version, t.queue, t.priority, t.input, t.fence, t.inbox, t.attempts,
-    {started_at}, t.parent_run_id::text
+    {started_at}, t.parent_run_id::text, t.parked
 FROM (SELECT) AS always
 LEFT JOIN taken AS t ON true
 ORDER BY t.priority DESC, t.available_at
@@ -207,6 +207,7 @@ def _claim(row: tuple[Any, ...], history: tuple[StepRecord, ...], tries: dict[st
         attempts=row[9],
         started_at=row[10],
         parent_run_id=row[11],
+        parked=row[12],
         history=history,
         tries=tries or {},
     )

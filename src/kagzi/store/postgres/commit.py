@@ -49,14 +49,15 @@ _SET_TRANSITION = """
         -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
         WHEN 'SLEEPING' THEN CASE WHEN w.inbox > coalesce(t.inbox, 0) THEN now() ELSE t.wake_at END
     END,
-    finished_at = CASE WHEN t.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN now() END
+    finished_at = CASE WHEN t.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN now() END,
+    parked = coalesce(t.parked, w.parked)
 """
 
 _ONE_TRANSITION = f"""
 UPDATE {{schema}}.workflow_runs AS w SET {_SET_TRANSITION}
 FROM (
     SELECT $3::text AS status, $4::text AS output, $5::text AS error, $6::timestamptz AS wake_at, $7::text AS waits,
-        $8::integer AS inbox
+        $8::integer AS inbox, $9::text AS parked
 ) AS t
 WHERE w.run_id = $1 AND w.fence = $2 AND w.status = 'RUNNING'
 RETURNING now(),
@@ -105,9 +106,9 @@ _TRANSITED = f"""
     FROM ROWS FROM (
         unnest($5::text::integer[]),
         json_to_recordset($6::json) AS (
-            status text, output text, error text, wake_at timestamptz, waits text, inbox integer
+            status text, output text, error text, wake_at timestamptz, waits text, inbox integer, parked text
         )
-    ) AS t (place, status, output, error, wake_at, waits, inbox)
+    ) AS t (place, status, output, error, wake_at, waits, inbox, parked)
     WHERE w.run_id = (SELECT runs FROM asked)[t.place] AND (SELECT mine FROM held)[t.place]
     RETURNING w.awaited, w.finished_at, w.available_at
 )
@@ -292,4 +293,5 @@ def _transition_arguments(transition: Transition) -> tuple[Any, ...]:
         transition.wake_at,
         transition.waits,
         transition.inbox,
+        transition.parked,
     )

@@ -66,7 +66,7 @@ due (run, priority, available_at) AS MATERIALIZED (
     ORDER BY l.priority DESC, available_at LIMIT ?5
 )
 SELECT r.rowid, r.run_id, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
-    r.started_at, r.parent_run_id
+    r.started_at, r.parent_run_id, r.parked
 FROM due AS d CROSS JOIN workflow_runs AS r
 WHERE r.rowid = d.run
 ORDER BY d.priority DESC, d.available_at
@@ -141,6 +141,7 @@ def _as_claim(row: Row, now: int, history: tuple[StepRecord, ...], tries: dict[s
         attempts=row[10],
         started_at=moment(now if row[11] is None else row[11]),
         parent_run_id=row[12],
+        parked=row[13],
         history=history,
         tries=tries,
     )

@@ -48,7 +48,7 @@ UPDATE workflow_runs SET
         -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
         WHEN 'SLEEPING' THEN CASE WHEN inbox > ?7 THEN ?6 ELSE ?8 END
     END,
-    finished_at = ?9
+    finished_at = ?9, parked = coalesce(?10, parked)
 WHERE run_id = ?1
 """
 
@@ -144,6 +144,7 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
                 transition.inbox,
                 micros_or_none(transition.wake_at),
                 now if ended else None,
+                transition.parked,
             )
         )
     if rows:

@@ -5,6 +5,10 @@
 -- when it asks for them, in an order of its own.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN reopened_seq integer NOT NULL DEFAULT 0;
 
+-- Where the run last parked, as JSON: the `seq` of its last record and what it waited for. Code that is deployed later
+-- and does something else there doesn't fit. NULL: it never parked, or under a release without this column.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN parked text;
+
 -- How often the step may be executed by its retry policy: "attempt 2 of 5". NULL: without a limit, or not known.
 ALTER TABLE {schema}.step_runs ADD COLUMN max_attempts integer;
 

@@ -4,6 +4,10 @@
 -- when it asks for them, in an order of its own.
 ALTER TABLE workflow_runs ADD COLUMN reopened_seq INTEGER NOT NULL DEFAULT 0;
 
+-- Where the run last parked, as JSON: the `seq` of its last record and what it waited for. Code that is deployed later
+-- and does something else there doesn't fit. NULL: it never parked, or under a release without this column.
+ALTER TABLE workflow_runs ADD COLUMN parked TEXT;
+
 -- How often the step may be executed by its retry policy: "attempt 2 of 5". NULL: without a limit, or not known.
 ALTER TABLE step_runs ADD COLUMN max_attempts INTEGER;
 
