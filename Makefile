@@ -8,7 +8,7 @@ CODE := $(wildcard src tests benchmarks examples tools)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo bench lock types clean
+.PHONY: help setup check format generate test demo bench lock types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,10 +27,14 @@ check: setup ## look for faults without running: format, lint, types, layers
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.generate_blocking --check
 
 format: setup ## put the code in order
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+generate: setup ## write kagzi.blocking from the async classes, as they are now
+	$(BIN)/python -m tools.generate_blocking
 
 test: setup ## run the tests (TESTS="..." for some of them, JOBS=n for n processes)
 	$(BIN)/python -m pytest --numprocesses $(JOBS) $(TESTS)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from weakref import WeakSet
 
 from kagzi.app.default_versions import DefaultVersions
 from kagzi.authoring.definitions import Definitions
@@ -19,6 +21,13 @@ from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
 from kagzi.store.protocol import Store
 from kagzi.worker.worker import Worker
+
+_open: WeakSet[Connection] = WeakSet()
+"""The connections of this process that are open."""
+
+_left_behind: list[Connection] = []
+"""Those of the process that this one was forked from. Kept for good: whoever let go of one would close its socket or
+its file, which are the other process's, too."""
 
 
 class Connection:
@@ -44,6 +53,7 @@ class Connection:
         self.waiting = Waiting(store)
         self.is_open = False
         self.was_closed = False
+        self._is_left_behind = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._is_kept = False
@@ -83,6 +93,11 @@ class Connection:
 
         Raises WorkflowIOError or ConfigError.
         """
+        if self._is_left_behind:
+            raise ConfigError(
+                "this was made before the process was forked, and belongs to the process that it was forked from. Make "
+                "it anew in this one; for a handle that is kagzi.handle(run_id)."
+            )
         loop = asyncio._get_running_loop()  # none where only a handle is made
         if isinstance(loop, WorkflowLoop):
             raise WorkflowIOError(
@@ -96,6 +111,17 @@ class Connection:
                 "over with asyncio.run_coroutine_threadsafe, or open a Kagzi of the thread's own; between two calls "
                 "of asyncio.run, close it on the loop that opened it."
             )
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop on which it is open; None where it isn't."""
+        return self._loop if self.is_open else None
+
+    def leave_behind(self) -> None:
+        """In a process that was forked while this was open: never use it again, and neither close it nor let it go."""
+        self.is_open = self._is_kept = False
+        self.was_closed = self._is_left_behind = True
+        _left_behind.append(self)
 
     async def _ensure_open(self) -> None:
         self.check_caller()
@@ -119,6 +145,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._unlisten = self.store.listen(self.waiting.hinted)
         self.is_open = True
+        _open.add(self)
 
     async def close(self) -> None:
         """Stop the workers, commit what waits, disconnect."""
@@ -126,6 +153,7 @@ class Connection:
             return
         self.is_open = self._is_kept = False
         self.was_closed = True
+        _open.discard(self)
         for worker in self._workers:
             await worker.shutdown()
         if self._unlisten is not None:
@@ -174,3 +202,13 @@ class Connection:
                 f"the database's schema is at migration {status.current}, and this release needs {status.latest}. "
                 "Run `kagzi db migrate`, or set KAGZI_AUTO_MIGRATE=true."
             )
+
+
+def _leave_behind_after_fork() -> None:
+    for connection in list(_open):
+        connection.leave_behind()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_leave_behind_after_fork)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
@@ -71,6 +73,7 @@ class Kagzi:
         self._definitions = Definitions()
         self._classifiers: list[Classifier] = []
         self._connection: Connection | None = None
+        self._elder: Kagzi | None = None
 
     # -- connecting --------------------------------------------------------------------------------------------
 
@@ -90,7 +93,7 @@ class Kagzi:
     async def close(self) -> None:
         """Stop the workers of this process, commit what waits, and disconnect."""
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not connection.was_closed:
             connection.check_caller()
             self._connection = None
             await connection.close()
@@ -349,10 +352,33 @@ class Kagzi:
         former, self._connection = self._connection, connection
         return former
 
+    # -- for kagzi.blocking ------------------------------------------------------------------------------------
+
+    def companion(self) -> Self:
+        """The same application, with the same workflows, for another event loop.
+
+        It uses the connection of this one where that is open on a loop that runs, and else opens one of its own.
+        """
+        companion = copy.copy(self)
+        companion._connection = None
+        companion._elder = self
+        return companion
+
+    @property
+    def open_on(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop on which it is open, where calls for it must be handed to; None where it is not open."""
+        own = None if self._connection is None else self._connection.loop
+        if own is None and self._elder is not None:
+            elders = self._elder.open_on
+            return elders if elders is not None and elders.is_running() else None
+        return own
+
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _link(self) -> Connection:
         if self._connection is None or self._connection.was_closed:
+            if self._elder is not None:
+                self.settings = self._elder.settings  # the command line may have changed them
             self._connection = Connection(
                 settings=self.settings,
                 store=open_store(self.settings.database_url, self.settings),
@@ -365,6 +391,8 @@ class Kagzi:
     def _open_link(self) -> Connection:
         connection = self._connection
         if connection is None or not connection.is_open:
+            if self._elder is not None:
+                return self._elder._open_link()
             raise ConfigError("Kagzi is not connected. Use `async with kagzi:`, or `await kagzi.open()` first.")
         connection.check_caller()
         return connection

@@ -80,8 +80,9 @@ class Definitions:
 
     def __iter__(self) -> Iterator[Definition]:
         """Every version of every workflow."""
-        for versions in self._versions.values():
-            yield from versions.values()
+        # Copies: another thread may register a workflow meanwhile (kagzi.blocking).
+        for versions in list(self._versions.values()):
+            yield from list(versions.values())
 
 
 def check_workflow_function(name: object, version: object, fn: object) -> None:

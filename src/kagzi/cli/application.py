@@ -71,7 +71,7 @@ def _within(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _attribute(module: ModuleType, path: str) -> Kagzi:
-    from kagzi.app.kagzi import Kagzi
+    from kagzi.app.faces import application_of
 
     found: object = module
     for part in path.split("."):
@@ -80,9 +80,10 @@ def _attribute(module: ModuleType, path: str) -> Kagzi:
         except AttributeError as error:
             names = ", ".join(_applications(module)) or "none"
             raise Refused(f"module {module.__name__!r} has no {path!r}. The applications in it: {names}.") from error
-    if not isinstance(found, Kagzi):
+    application = application_of(found)
+    if application is None:
         raise Refused(f"{module.__name__}:{path} is of type {type(found).__name__}, but must be a Kagzi application.")
-    return found
+    return application
 
 
 def _only_one(module: ModuleType) -> Kagzi:
@@ -97,6 +98,7 @@ def _only_one(module: ModuleType) -> Kagzi:
 
 
 def _applications(module: ModuleType) -> dict[str, Kagzi]:
-    from kagzi.app.kagzi import Kagzi
+    from kagzi.app.faces import application_of
 
-    return {name: value for name, value in vars(module).items() if isinstance(value, Kagzi)}
+    found = {name: application_of(value) for name, value in vars(module).items()}
+    return {name: application for name, application in found.items() if application is not None}

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
+from kagzi.app.event_loops import new_event_loop
 from kagzi.clock import monotonic
 from kagzi.worker.worker import Worker
 
@@ -24,7 +25,7 @@ def serve(worker: Worker, *, supervised: bool) -> None:
 
     `supervised`: stdin is a pipe whose end says that the supervisor is gone.
     """
-    loop = _new_loop()
+    loop = new_event_loop()
     status = 0
     try:
         loop.run_until_complete(_work(worker, supervised=supervised))
@@ -66,14 +67,6 @@ def _stop_with_supervisor(worker: Worker) -> None:
     asyncio.get_running_loop().remove_reader(_STDIN)
     logger.warning("The supervisor is gone; the worker drains.")
     worker.stop()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def _threads_ended() -> bool:

@@ -18,7 +18,7 @@ from kagzi.model.step import StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
-from kagzi.store.sqlite import health, migrate, reading, register
+from kagzi.store.sqlite import forks, health, migrate, reading, register
 from kagzi.store.sqlite.address import MEMORY, parse_path
 from kagzi.store.sqlite.claim import CLAIM
 from kagzi.store.sqlite.commit import COMMIT
@@ -49,6 +49,7 @@ class SqliteStore:
         self._opening = asyncio.Lock()
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._file: forks.File | None = None
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -58,9 +59,11 @@ class SqliteStore:
                 return
             timeout = self._settings.store_timeout
             writer = Writer(self._path, timeout=timeout, clock=self._clock, listeners=self._listeners)
+            forks.check(self._path)
             await writer.open()
             self._writer = writer
             if self._path != MEMORY:
+                self._file = forks.opened(self._path)
                 self._reader = Reader(self._path, timeout=timeout, clock=self._clock)
                 self._reader.open()
 
@@ -71,6 +74,9 @@ class SqliteStore:
             await reader.close()
         if writer is not None:
             await writer.close()
+        file, self._file = self._file, None
+        if file is not None:
+            forks.closed(file)
 
     async def migrate(self) -> int:
         return await self._write(migrate.MIGRATE, migrate.known_migrations())

@@ -1,0 +1,114 @@
+"""Real programs: how they end, how they are interrupted, and what their forks may do."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.commands import PATIENCE_S, ROOT, Command, environment
+
+MODULE = "tests.blocking.program"
+
+
+def program(name: str, url: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with Python's own warnings as loud as they get."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", MODULE, name],
+        cwd=ROOT,
+        env=environment(url),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "status"),
+    [
+        ("leave_open", ["PENDING"], 0),
+        ("leave_a_worker_open", ["Hello, Ada!"], 0),
+        ("leave_with_threads_waiting", ["PENDING"], 0),
+        ("fail_in_a_block", [], 3),
+        ("go_on_in_a_thread", ["PENDING", "PENDING"], 0),
+    ],
+)
+def test_a_program_ends_promptly_and_without_a_word_whatever_it_left_open(
+    name: str, said: list[str], status: int, any_database_url: str
+) -> None:
+    began = time.monotonic()
+
+    ended = program(name, any_database_url)
+
+    assert ended.stderr == ""
+    assert ended.stdout.split("\n")[:-1] == said
+    assert ended.returncode == status
+    assert time.monotonic() - began < 10  # the limits for what is still open are 5 s; it takes less than one
+
+
+def test_ctrl_c_ends_the_wait_and_leaves_the_application_usable(any_database_url: str) -> None:
+    with Command("-W", "error", "-m", MODULE, "interrupted", url=any_database_url) as command:
+        command.wait_for_line("waiting")
+        command.press_ctrl_c()
+        status = command.wait()
+        command.wait_for_descendants()
+
+    assert command.lines == ["waiting\n", "interrupted\n", "PENDING\n", "0\n", "1\n"]
+    assert status == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_a_worker_that_the_main_thread_started(number: signal.Signals, any_database_url: str) -> None:
+    with Command("-W", "error", "-m", MODULE, "serve", url=any_database_url) as command:
+        command.wait_for_line("working")
+        command.send(number)
+        status = command.wait()
+        command.wait_for_descendants()
+
+    assert command.lines == ["working\n", "done\n", "STOPPED\n", "COMPLETED\n", "True\n"]
+    assert status == 0
+
+
+def test_forks_of_a_program_that_has_not_used_it_yet_connect_by_themselves(any_database_url: str) -> None:
+    ended = program("fork_unused", any_database_url)
+
+    assert ended.stderr == ""
+    assert ended.stdout.split() == ["PENDING"] * 3 + ["3"]
+    assert ended.returncode == 0
+
+
+def test_forks_after_closing_connect_by_themselves(any_database_url: str) -> None:
+    ended = program("fork_after_closing", any_database_url)
+
+    assert ended.stderr == ""
+    assert ended.stdout.split() == ["PENDING"] * 2 + ["3"]
+
+
+def test_forks_of_a_program_in_the_middle_of_using_postgresql_have_connections_of_their_own(postgres_url: str) -> None:
+    ended = program("fork_in_use", postgres_url)
+
+    lines = ended.stdout.split("\n")
+    assert ended.stderr == ""
+    assert sum("before the process was forked" in line for line in lines) == 3
+    assert lines.count("['child']") == lines.count("PENDING") == 3
+    assert lines[-4:-1] == ["errors: []", "of children: 3", "parent: PENDING"]
+    assert ended.returncode == 0
+
+
+def test_forks_of_a_program_in_the_middle_of_using_sqlite_are_told_to_close_before(sqlite_url: str) -> None:
+    ended = program("fork_in_use", sqlite_url)
+
+    lines = ended.stdout.split("\n")
+    assert ended.stderr == ""
+    assert sum(line.startswith("start: the SQLite file") and "kagzi.close()" in line for line in lines) == 3
+    assert lines[-4:-1] == ["errors: []", "of children: 0", "parent: PENDING"]
+    assert ended.returncode == 0
+
+
+def test_who_imports_kagzi_does_not_import_its_blocking_twin(sqlite_url: str) -> None:
+    ended = program("imports", sqlite_url)
+
+    assert ended.stdout.split() == ["False", "False"]
