@@ -20,9 +20,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 
+from kagzi.authoring.scopes import ROOT_SCOPE, Scope
 from kagzi.engine.forbidden import FORBIDDEN, refuse
 from kagzi.engine.handles import Timers, WorkflowHandle, WorkflowTimer
-from kagzi.engine.tasks import ROOT_SCOPE, Scope, WorkflowFuture, WorkflowTask
+from kagzi.engine.tasks import WorkflowFuture, WorkflowTask
 from kagzi.errors import KagziError, Parked, WorkflowIOError
 
 logger = logging.getLogger("kagzi.workflow")
