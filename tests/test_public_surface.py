@@ -17,13 +17,18 @@ import pytest
 import kagzi
 import kagzi.testing
 from kagzi import (
+    Err,
     ErrorKind,
     Kagzi,
+    Ok,
+    ParallelErrorStrategy,
+    ParallelExecutor,
     Pending,
     RegisteredWorker,
     Run,
     RunStatus,
     Step,
+    StepBuilder,
     StepError,
     StepInfo,
     SyncWorkflowContext,
@@ -59,6 +64,8 @@ ERRORS = {
 }
 VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
 SYNC = {"Pending", "SyncWorkflowContext"}
+GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
+GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
 NOUNS = {
     "ErrorKind",
     "RegisteredWorker",
@@ -76,7 +83,7 @@ SEAMS = {"PayloadCodec", "Settings"}
 
 
 def test_exactly_what_is_promised_is_exported() -> None:
-    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | NOUNS | SEAMS | {"__version__"}
+    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | GROUPS | NOUNS | SEAMS | {"__version__"}
     assert len(kagzi.__all__) == len(set(kagzi.__all__))
 
 
@@ -143,9 +150,29 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.sleep: "self, name, duration",
     WorkflowContext.sleep_until: "self, name, when",
     WorkflowContext.options: "self, *, retry, retry_if, timeout, key",
+    WorkflowContext.gather: "self, *calls",
+    WorkflowContext.race: "self, *calls",
     WorkflowContext.as_completed: "self, *calls",
     WorkflowContext.patched: "self, change_id",
     WorkflowContext.deprecate_patch: "self, change_id",
+    WorkflowContext.map: "self, name, fn, items, *, max_concurrency, on_error",
+    WorkflowContext.parallel: "self, group, on_error, max_concurrency",
+    ParallelExecutor.__init__: "self, ctx, group, on_error, max_concurrency",
+    ParallelExecutor.step: "self, name, fn, /, *args, **kwargs",
+    ParallelExecutor.execute_step: "self, name, fn, /, *args, **kwargs",
+    ParallelExecutor.options: "self, *, retry, retry_if, timeout, key",
+    ParallelExecutor.sleep: "self, name, duration",
+    ParallelExecutor.start: "self, work",
+    ParallelExecutor.parallel: "self, group, on_error, max_concurrency",
+    ParallelExecutor.join: "self",
+    StepBuilder.__init__: "self, name",
+    StepBuilder.retry_policy: "self, policy",
+    StepBuilder.retry_predicate: "self, predicate",
+    StepBuilder.timeout: "self, timeout",
+    StepBuilder.key: "self, key",
+    StepBuilder.execute: "self, ctx, fn, /, *args, **kwargs",
+    Ok.unwrap: "self",
+    Err.unwrap: "self",
     WorkflowContext.now: "self",
     WorkflowContext.random: "self",
     WorkflowContext.uuid4: "self",
@@ -233,10 +260,10 @@ def test_a_def_workflow_has_every_verb_of_an_async_one_with_the_same_parameters(
     """Those that take awaitables take what `submit` and `spawn` give instead."""
     verbs = [name for name in vars(WorkflowContext) if not name.startswith("_")]
 
-    assert [name for name in verbs if not hasattr(SyncWorkflowContext, name)] == []
-    for name in verbs:
+    assert [name for name in verbs if not hasattr(SyncWorkflowContext, name)] == ["parallel"]
+    for name in set(verbs) - {"gather", "race", "as_completed", "parallel"}:
         verb = getattr(WorkflowContext, name)
-        if inspect.isfunction(verb) and name not in {"as_completed"}:
+        if inspect.isfunction(verb):
             assert bare(inspect.signature(getattr(SyncWorkflowContext, name))) == bare(inspect.signature(verb)), name
 
 
@@ -250,6 +277,7 @@ def test_a_def_workflow_has_every_verb_of_an_async_one_with_the_same_parameters(
             "NETWORK_ERROR SERVICE_UNAVAILABLE RATE_LIMITED TIMEOUT DATABASE_CONNECTION_FAILED UNKNOWN "
             "VALIDATION_FAILED NOT_FOUND PERMISSION_DENIED INVALID_INPUT BUSINESS_LOGIC_ERROR CANCELLED POISON_RUN",
         ),
+        (ParallelErrorStrategy, "FAIL_FAST COLLECT_ALL"),
     ],
 )
 def test_an_enum_has_exactly_these_members(enum: type[StrEnum], members: str) -> None:
@@ -268,9 +296,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
 from kagzi import Kagzi, Pending, StepCall, SyncWorkflowContext, WorkflowContext, WorkflowHandle, step
+from kagzi import Err, Ok, ParallelErrorStrategy, ParallelExecutor, StepBuilder
 from kagzi.client.workflow import Workflow
 
 kagzi = Kagzi("sqlite://")
@@ -322,6 +351,48 @@ async def plain(ctx: WorkflowContext, number: int, *, note: str = "") -> list[st
     return [user.id]
 
 
+@kagzi.workflow
+async def parallel(ctx: WorkflowContext, strategy: ParallelErrorStrategy) -> int:
+    user, total = await ctx.gather(ctx.step("fetch", fetch, "1"), ctx.step("count", count, "2"))
+    assert_type(user, User)
+    assert_type(total, int)
+    assert_type(await ctx.gather(charge(1), charge(2), mail("a"), ctx.sleep("nap", 1)), tuple[str, str, bool, None])
+    assert_type(await ctx.gather(*[charge(amount) for amount in range(9)]), list[str])
+    place, winner = await ctx.race(charge(1), ctx.step("count", count, "2"))
+    assert_type(place, int)
+    assert_type(winner, str | int)
+    assert_type(await ctx.race(*[charge(amount) for amount in range(9)]), tuple[int, str])
+    assert_type(await ctx.map("fetch", fetch_one, ["1", "2"], max_concurrency=5), list[User])
+    assert_type(await ctx.map("count", count, ["1", "2"]), list[int])
+    collected = await ctx.map("count", count, ["1"], on_error=ParallelErrorStrategy.COLLECT_ALL)
+    assert_type(collected, list[Ok[int] | Err])
+    for result in collected:
+        match result:
+            case Ok(value):
+                assert_type(value, int)
+            case Err(error):
+                assert_type(error.message, str)
+        assert_type(result.unwrap(), int)
+    await ctx.map("count", count, ["1"], on_error=strategy)
+    async with ctx.parallel("group", on_error=strategy, max_concurrency=3) as group:
+        assert_type(group.step("fetch", fetch, "42", fresh=True), StepCall[User])
+        assert_type(await group.options(timeout=5).step("count", count, "text"), int)
+        assert_type(await group.start(charge(1)), str)
+        async with group.parallel("inner") as inner:
+            inner.sleep("nap", 1)
+    assert_type(group.results, list[Ok[Any] | Err])
+    executor = ParallelExecutor(ctx, "group", ParallelErrorStrategy.COLLECT_ALL)
+    assert_type(executor.execute_step("count", count, "text"), StepCall[int])
+    assert_type(await executor.join(), list[Ok[Any] | Err])
+    assert_type(await StepBuilder("fetch").timeout(5).execute(ctx, fetch, "42", fresh=True), User)
+    async with ctx.parallel() as last:
+        return await StepBuilder("count").execute(last, count, "42")
+
+
+async def fetch_one(user_id: str) -> User:
+    return User(user_id)
+
+
 @kagzi.workflow("named", version=2)
 async def named(ctx: WorkflowContext, user: User) -> User:
     return user
@@ -369,6 +440,14 @@ WRONG = {
     "a step's unknown argument": 'await ctx.step("fetch", fetch, "1", stale=True)',
     "a step's result": 'number: str = await ctx.step("count", count, "a")',
     "a step's name": 'await ctx.step(count, "a")',
+    "a branch's argument": 'ctx.parallel().step("count", count, 5)',
+    "a branch's result": 'number: str = await ctx.parallel().execute_step("count", count, "a")',
+    "a built step's argument": 'await StepBuilder("count").execute(ctx, count, 5)',
+    "what is gathered": "await ctx.gather(charge(1), 5)",
+    "what is gathered as its result": "numbers: tuple[int, int] = await ctx.gather(charge(1), charge(2))",
+    "a race's result": "number: tuple[int, int] = await ctx.race(charge(1), charge(2))",
+    "an item": 'await ctx.map("count", count, [5])',
+    "a map's results": 'texts: list[str] = await ctx.map("count", count, ["5"])',
     "a step function's argument": 'await charge("much")',
     "a sleep's duration": 'await ctx.sleep("nap", "1h")',
     "a workflow's argument": 'await plain.start("five")',

@@ -1,8 +1,11 @@
 """Kagzi: durable workflows in plain asyncio, on the database you already have."""
 
 from kagzi.app.kagzi import Kagzi
+from kagzi.authoring.builder import StepBuilder
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
+from kagzi.authoring.results import Err, Ok
 from kagzi.authoring.steps import StepInfo, step, step_info
 from kagzi.authoring.sync_context import Pending, SyncWorkflowContext
 from kagzi.client.handles import WorkflowHandle
@@ -43,11 +46,15 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "DivergenceError",
+    "Err",
     "ErrorKind",
     "Kagzi",
     "KagziError",
     "MigrationError",
+    "Ok",
     "OutcomeUnknown",
+    "ParallelErrorStrategy",
+    "ParallelExecutor",
     "Parked",
     "PayloadCodec",
     "PayloadError",
@@ -60,6 +67,7 @@ __all__ = [
     "RunStatus",
     "Settings",
     "Step",
+    "StepBuilder",
     "StepCall",
     "StepError",
     "StepFailed",

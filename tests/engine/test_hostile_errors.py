@@ -81,7 +81,7 @@ async def test_a_step_in_tasks_nested_too_deep_is_refused_before_it_is_executed(
             else:
                 await ctx.step("bottom", note)
 
-        await down(800)
+        await down(1_250)
 
     async with Environment(kagzi):
         with pytest.raises(WorkflowFailed, match="nested too deep"):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, overload
 
+from kagzi.authoring import together
 from kagzi.authoring.calls import Sleep, StepCall
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
+from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import NO_OPTIONS, StepOptions, combine, step_options
 from kagzi.authoring.port import RunPort
@@ -116,17 +117,23 @@ class WorkflowContext:
         given = step_options(retry=retry, retry_if=retry_if, timeout=timeout, key=key)
         return WorkflowContext(self._port, options=combine(given, self._options))
 
-    async def as_completed(self, *calls: Awaitable[R]) -> AsyncIterator[R]:
-        """Give results in the order in which they come, the same in every replay.
+    gather = together.gather
+    race = together.race
+    map = together.map_items
+    as_completed = together.as_completed
 
-        async for price in ctx.as_completed(*[ctx.step("quote", quote, shop) for shop in shops]): ...
+    def parallel(
+        self,
+        group: str = "parallel",
+        on_error: ParallelErrorStrategy = ParallelErrorStrategy.FAIL_FAST,
+        max_concurrency: int | None = None,
+    ) -> ParallelExecutor:
+        """Open a group of branches that run at the same time, at most `max_concurrency` of them.
+
+        FAIL_FAST: the first failure cancels the others and is raised at the end of the block. COLLECT_ALL: all run to
+        their end, and `results` tells how. Branches are named within the group, so a group moves no identity outside.
         """
-        waiting = {asyncio.ensure_future(call): None for call in calls}
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for future in [future for future in waiting if future in done]:
-                del waiting[future]
-                yield future.result()
+        return ParallelExecutor(self, group, on_error, max_concurrency)
 
     # -- changing code under running runs ----------------------------------------------------------------------
 

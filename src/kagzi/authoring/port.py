@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kagzi.authoring.options import StepOptions
+from kagzi.authoring.scopes import Scope
 
 if TYPE_CHECKING:
     from kagzi.authoring.calls import Sleep, StepCall
@@ -46,8 +48,18 @@ class RunPort(Protocol):
     def chance(self) -> random.Random:
         """Chance, seeded by the run."""
 
-    def identify(self, name: str) -> str:
-        """Give the next operation of this name in the current task its identity."""
+    @property
+    def scope(self) -> Scope:
+        """Where the current task names its operations."""
+
+    def check_running(self) -> None:
+        """Raise KagziError outside of the body."""
+
+    def identify(self, name: str, scope: Scope | None = None) -> str:
+        """Give the next operation of this name its identity: in `scope`, else in that of the current task."""
+
+    def create_task(self, work: Awaitable[Any], scope: Scope) -> asyncio.Task[Any]:
+        """Make a task that names its operations in `scope`."""
 
     def next_order(self) -> int:
         """The creation number of a new future of the run."""

@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -15,6 +15,7 @@ from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration, as_duration
 from kagzi.authoring.greenlets import Part, wait
+from kagzi.authoring.groups import ParallelErrorStrategy
 from kagzi.authoring.port import RunPort
 from kagzi.authoring.steps import current_context
 from kagzi.model.retry import RetryPolicy
@@ -22,6 +23,7 @@ from kagzi.rules.retries import RetryIf
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Pending(Generic[R]):
@@ -107,8 +109,13 @@ class SyncWorkflowContext:
         return Pending(self._port.loop.create_task(part.run()))
 
     def gather(self, *pending: Pending[R]) -> list[R]:
-        """Wait for all, and return their results in the order given. Raises the first error that any raises."""
-        return wait(asyncio.gather(*(each._future for each in pending)))
+        """Wait for all, and return their results in the order given. The first error cancels the others and is raised;
+        see `WorkflowContext.gather`."""
+        return wait(self._ctx.gather(*(each._future for each in pending)))
+
+    def race(self, *pending: Pending[R]) -> tuple[int, R]:
+        """Wait for the first to finish, and cancel the others; see `WorkflowContext.race`."""
+        return wait(self._ctx.race(*(each._future for each in pending)))
 
     def as_completed(self, *pending: Pending[R]) -> Iterator[R]:
         """Give results in the order in which they come, the same in every replay."""
@@ -118,6 +125,41 @@ class SyncWorkflowContext:
                 yield wait(anext(results))
             except StopAsyncIteration:
                 return
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[T], Coroutine[Any, Any, R]],
+        items: Iterable[T],
+        *,
+        max_concurrency: int | None = None,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self, name: str, fn: Callable[[T], R], items: Iterable[T], *, max_concurrency: int | None = None
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[T], Any],
+        items: Iterable[T],
+        *,
+        max_concurrency: int | None = None,
+        on_error: ParallelErrorStrategy,
+    ) -> list[Any]: ...
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        on_error: ParallelErrorStrategy = ParallelErrorStrategy.FAIL_FAST,
+    ) -> list[Any]:
+        """Call `fn` as a step for each item, and return all results; see `WorkflowContext.map`."""
+        return wait(self._ctx.map(name, fn, items, max_concurrency=max_concurrency, on_error=on_error))
 
     def sleep(self, name: str, duration: Duration) -> None:
         """Sleep durably for `duration`; see `WorkflowContext.sleep`."""

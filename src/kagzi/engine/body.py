@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from kagzi.authoring.calls import Sleep, StepCall
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.options import NO_OPTIONS, StepOptions
+from kagzi.authoring.scopes import Scope
 from kagzi.authoring.steps import current_context
 from kagzi.engine.deliveries import Delivery
 from kagzi.engine.handles import WorkflowTimer
@@ -33,8 +34,8 @@ Operation = StepCall[Any] | Sleep | WorkflowTimer
 """What a body can wait for."""
 
 
-_ID_LIMIT = 1500
-"""Characters of an identity, 255 of which may take four bytes: PostgreSQL's index entries hold 2,704 bytes."""
+_ID_LIMIT = 2400
+"""Bytes of an identity: PostgreSQL's index entries hold 2,704, the run's id included."""
 
 
 class Body:
@@ -129,7 +130,7 @@ class Body:
     @property
     def chance(self) -> random.Random:
         """Chance, seeded by the run."""
-        self._check_running()
+        self.check_running()
         if self._chance is None:
             self._chance = random.Random(self.run_id)
         return self._chance
@@ -141,16 +142,21 @@ class Body:
             self._logger = RunLogger(self)
         return self._logger
 
-    def identify(self, name: str) -> str:
-        """Give the next operation of this name in the current task its identity."""
-        self._check_running()
+    @property
+    def scope(self) -> Scope:
+        """Where the current task names its operations."""
+        return self._loop.scope
+
+    def identify(self, name: str, scope: Scope | None = None) -> str:
+        """Give the next operation of this name its identity: in `scope`, else in that of the current task."""
+        self.check_running()
         if self._loop.refuses():
             raise Parked
-        step_id = self._loop.scope.identify(name)
-        if len(step_id) > _ID_LIMIT:
+        step_id = (self._loop.scope if scope is None else scope).identify(name)
+        if len(step_id) > _ID_LIMIT // 4 and len(step_id.encode()) > _ID_LIMIT:
             raise ValueError(
-                f"{name!r} is called in a task that is nested too deep: each task of a chain makes the next, and its "
-                "name grows by a number. Make tasks side by side, or call functions instead."
+                f"{name!r} is called in a task or group that is nested too deep: each is named within the one around "
+                "it, so the name grows. Make them side by side, or call functions instead."
             )
         return step_id
 
@@ -164,7 +170,7 @@ class Body:
 
     def ask(self, call: StepCall[Any]) -> None:
         """Have the step executed, or its recorded result delivered."""
-        self._check_running()
+        self.check_running()
         if self._loop.refuses():
             raise Parked
         self.unawaited.pop(call.step_id, None)
@@ -180,7 +186,7 @@ class Body:
 
     def patched(self, change_id: str) -> bool:
         """Whether the run takes the changed path; a marker is to be recorded where it does so for the first time."""
-        self._check_running()
+        self.check_running()
         if self._loop.refuses():
             raise Parked
         return self.patches.answer(change_id, replaying=self.replaying, asked_before=self._has_asked)
@@ -199,7 +205,12 @@ class Body:
             self.timers.discard(step_id)
             self._on_withdrawn(step_id)
 
-    def _check_running(self) -> None:
+    def create_task(self, work: Awaitable[Any], scope: Scope) -> WorkflowTask[Any]:
+        """Make a task that names its operations in `scope`."""
+        return self._loop.create_task_in(scope, work)
+
+    def check_running(self) -> None:
+        """Raise KagziError outside of the body."""
         if asyncio._get_running_loop() is not self._loop:
             raise KagziError(
                 "the context was used outside of the workflow's body, such as in the function of a step. A replay does "

@@ -211,13 +211,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         **_: Any,  # eager_start and what later releases add: a task always starts in its turn here
     ) -> WorkflowTask[T]:
         """Make a task in a scope of its own, of any awaitable: `TaskGroup.create_task(ctx.step(...))` works."""
-        if not asyncio.iscoroutine(coro) and not isinstance(coro, Generator):
-            coro = _awaiting(coro)
-        elif sys._getframe(1).f_code is _ENSURE_FUTURE:
+        if sys._getframe(1).f_code is _ENSURE_FUTURE:
             _refuse_as_completed(coro)
-        task = WorkflowTask(
-            coro, loop=self, order=self.next_order(), scope=self.scope.child(), name=name, context=context
-        )
+        return self.create_task_in(self.scope.child(), coro, name=name, context=context)
+
+    def create_task_in(
+        self,
+        scope: Scope,
+        work: Coroutine[Any, Any, T] | Generator[Any, None, T] | Awaitable[T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> WorkflowTask[T]:
+        """Make a task of any awaitable that names its operations in `scope`."""
+        if not asyncio.iscoroutine(work) and not isinstance(work, Generator):
+            work = _awaiting(work)
+        task = WorkflowTask(work, loop=self, order=self.next_order(), scope=scope, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard, context=self._tasks_context)
         return task

@@ -1,0 +1,77 @@
+"""`StepBuilder`: a step's options by chaining."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from kagzi.authoring.calls import StepCall
+from kagzi.authoring.durations import Duration
+from kagzi.authoring.names import check_name
+from kagzi.authoring.options import NO_OPTIONS, StepOptions, combine, step_options
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules.retries import RetryIf
+
+if TYPE_CHECKING:
+    from kagzi.authoring.context import WorkflowContext
+    from kagzi.authoring.groups import ParallelExecutor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StepBuilder:
+    """A step's name and options, to be executed any number of times; each verb gives another builder.
+
+    await StepBuilder("api-call").retry_policy(policy).timeout(5).execute(ctx, call_api, "users")
+    """
+
+    __slots__ = ("_name", "_options")
+
+    def __init__(self, name: str) -> None:
+        self._name = check_name(name, what="the name of a step")
+        self._options = NO_OPTIONS
+
+    def retry_policy(self, policy: RetryPolicy) -> StepBuilder:
+        """How often and how far apart a failing step is executed again."""
+        return self._with(step_options(retry=policy))
+
+    def retry_predicate(self, predicate: RetryIf) -> StepBuilder:
+        """After which errors it is."""
+        return self._with(step_options(retry_if=predicate))
+
+    def timeout(self, timeout: Duration) -> StepBuilder:
+        """How long one execution may take."""
+        return self._with(step_options(timeout=timeout))
+
+    def key(self, key: str) -> StepBuilder:
+        """What `step_info()` gives as idempotency key instead of the step's own."""
+        return self._with(step_options(key=key))
+
+    @overload
+    def execute(
+        self,
+        ctx: WorkflowContext | ParallelExecutor,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> StepCall[R]: ...
+
+    @overload
+    def execute(
+        self, ctx: WorkflowContext | ParallelExecutor, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> StepCall[R]: ...
+
+    def execute(
+        self, ctx: WorkflowContext | ParallelExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> StepCall[Any]:
+        """Call `fn` as a step of the workflow, or as a branch of the parallel group: `WorkflowContext.step`."""
+        given = self._options
+        view = ctx.options(retry=given.retry, retry_if=given.retry_if, timeout=given.timeout, key=given.key)
+        return view.step(self._name, fn, *args, **kwargs)
+
+    def _with(self, given: StepOptions) -> StepBuilder:
+        builder = StepBuilder(self._name)
+        builder._options = combine(given, self._options)
+        return builder

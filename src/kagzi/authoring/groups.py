@@ -1,0 +1,361 @@
+"""Parallel groups: branches that run at the same time, with an error strategy and a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
+
+from kagzi.authoring.branches import Branch, Branches, as_one
+from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.authoring.durations import Duration, after, as_duration
+from kagzi.authoring.names import check_name
+from kagzi.authoring.port import RunPort
+from kagzi.authoring.results import Err, Ok
+from kagzi.authoring.scopes import Scope
+from kagzi.errors import KagziError, Parked, StepFailed
+from kagzi.model.error import ErrorKind, StepError
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules import failures
+from kagzi.rules.retries import RetryIf
+
+if TYPE_CHECKING:
+    from kagzi.authoring.context import WorkflowContext
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ParallelErrorStrategy(StrEnum):
+    """What a failing branch means for its group."""
+
+    FAIL_FAST = "FAIL_FAST"
+    """The other branches are cancelled and the error is raised; several are raised as an ExceptionGroup."""
+    COLLECT_ALL = "COLLECT_ALL"
+    """Every branch goes on to its end, nothing is raised, and the group's results say how each ended."""
+
+
+class ParallelExecutor:
+    """A group of branches that run at the same time; what `ctx.parallel` opens.
+
+    async with ctx.parallel("checks") as group:
+        stock = group.step("stock", check_stock, order)
+        group.step("fraud", check_fraud, order)
+    ... await stock, group.results ...
+
+    A branch starts when it is called, and can be awaited inside and after the block. The block ends when all branches
+    have; an error of its own cancels them, as does a cancellation from outside. Without a block, `await join()` ends
+    the group.
+    """
+
+    def __init__(
+        self,
+        ctx: WorkflowContext,
+        group: str = "parallel",
+        on_error: ParallelErrorStrategy = ParallelErrorStrategy.FAIL_FAST,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self.name = check_name(group, what="the name of a parallel group")
+        self.on_error = ParallelErrorStrategy(on_error)
+        limit = None if max_concurrency is None else _check_limit(max_concurrency, group=group)
+        run = ctx._port.base if isinstance(ctx._port, _GroupPort) else ctx._port
+        fail_fast = self.on_error is ParallelErrorStrategy.FAIL_FAST
+        self._branches = Branches(run, fail_fast=fail_fast, limit=limit, on_failure=self._interrupt)
+        self._port = _GroupPort(run, ctx._port.scope.group(group), group, self._branches)
+        self._ctx = type(ctx)(cast(RunPort, self._port), options=ctx._options)
+        self._body: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._watches = False
+        self._interrupted = False
+        self._ended_at: datetime | None = None
+        self._error: BaseException | None = None
+        self._results: list[Ok[Any] | Err] | None = None
+
+    # -- branches ----------------------------------------------------------------------------------------------
+
+    @overload
+    def step(
+        self, name: str, fn: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> StepCall[R]: ...
+
+    @overload
+    def step(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]: ...
+
+    def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StepCall[Any]:
+        """Start a step as a branch: `WorkflowContext.step` in the group."""
+        return self._ctx.step(name, fn, *args, **kwargs)
+
+    execute_step = step
+
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        retry_if: RetryIf | None = None,
+        timeout: Duration | None = None,
+        key: str | None = None,
+    ) -> WorkflowContext:
+        """Return a context whose steps are branches of this group and have these options, as in
+        `group.options(timeout=5).step(...)`."""
+        return self._ctx.options(retry=retry, retry_if=retry_if, timeout=timeout, key=key)
+
+    def sleep(self, name: str, duration: Duration) -> asyncio.Future[None]:
+        """Start a durable sleep as a branch; `duration` counts from its turn on."""
+        what = f"the duration of sleep {name!r}"
+        span = as_duration(duration, what=what)
+        check_name(name, what="the name of a sleep")
+        run = self._port.base
+        sleep = Sleep(run, self._port.identify(name), after(run.now, span, what=what))
+
+        def begin() -> None:
+            sleep.due = after(run.now, span, what=what)
+            run.ask_sleep(sleep)
+
+        self._branches.add(sleep)
+        self._branches.begin(sleep, begin)
+        return sleep
+
+    def start(self, work: Awaitable[R]) -> asyncio.Future[R]:
+        """Start a coroutine as a branch, with the group's next scope for its steps.
+
+        A call that was not awaited yet becomes a branch as well. A task or future that runs already does so without
+        taking a place.
+        """
+        if asyncio.isfuture(work):
+            self._port.check_open()
+            if isinstance(work, StepCall) and not work.asked:
+                work.port = cast(RunPort, self._port)
+            self._branches.add(work)
+            return work
+        try:
+            self._port.check_open()
+            task = self._start_task(work)
+        except BaseException:
+            if asyncio.iscoroutine(work):
+                work.close()
+            raise
+        return task
+
+    def _start_task(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        run, scope, branches = self._port.base, self._port.scope.child(), self._branches
+        if branches.has_place():
+            task = run.create_task(work, scope)
+            branches.begin(task, _nothing)
+        else:
+            turn = run.loop.create_future()
+            task = run.create_task(_in_turn(turn, work), scope)
+            if asyncio.iscoroutine(work):
+                task.add_done_callback(lambda _: work.close())  # it was cancelled before its turn came
+            branches.begin(task, partial(_let_go, turn))
+        branches.add(task)
+        return task
+
+    def parallel(
+        self,
+        group: str = "parallel",
+        on_error: ParallelErrorStrategy = ParallelErrorStrategy.FAIL_FAST,
+        max_concurrency: int | None = None,
+    ) -> ParallelExecutor:
+        """Open a group inside this one, to be ended by a block or `join` of its own. It takes no place here."""
+        self._port.check_open()
+        return ParallelExecutor(self._ctx, group, on_error, max_concurrency)
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    @property
+    def results(self) -> list[Ok[Any] | Err]:
+        """How each branch ended, in the order of the calls. Raises KagziError before the group has ended."""
+        if self._ended_at is None:
+            raise KagziError(
+                f"parallel group {self.name!r} has not ended yet, so its results are not there. "
+                "Read them after its block or after `await join()`; a single branch can be awaited at any time."
+            )
+        if self._results is None:
+            self._results = [_result(branch, now=self._ended_at) for branch in self._branches]
+        return self._results
+
+    async def join(self) -> list[Ok[Any] | Err]:
+        """Wait until every branch has ended and give the results; the group takes no more branches.
+
+        With FAIL_FAST it raises the error of the branch that failed, of several an ExceptionGroup.
+        """
+        watches, self._watches = self._watches, False  # whoever waits here need not be told
+        try:
+            await self._branches.all_ended()
+        finally:
+            self._watches = watches
+            self._close()
+        error = self._failure()
+        if error is not None:
+            raise error
+        return self.results
+
+    async def __aenter__(self) -> Self:
+        """Begin the block."""
+        self._port.check_open()
+        if self._body is not None:
+            raise KagziError(f"parallel group {self.name!r} has a block already. Open another group for this one.")
+        self._body = asyncio.current_task()
+        assert self._body is not None, "a workflow's body runs in a task"
+        self._cancelling = self._body.cancelling()
+        self._watches = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until every branch has ended, and raise what is to be raised."""
+        self._watches = False
+        if isinstance(error, Parked | GeneratorExit):  # the body is left: nothing can be awaited
+            return
+        failed_before = self._branches.is_failed
+        cancellation = error if isinstance(error, asyncio.CancelledError) else None
+        if error is not None:
+            self._branches.cancel()
+        try:
+            await self._branches.all_ended()
+        except asyncio.CancelledError as later:
+            cancellation = cancellation or later
+        self._close()
+        if self._is_wanted_by_others() and cancellation is not None:
+            raise cancellation
+        if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
+            return  # SystemExit and the like
+        own = error if isinstance(error, Exception) else None
+        failure = self._failure(own, first=not failed_before)
+        if failure is not None and failure is not error:
+            raise failure
+
+    def _interrupt(self, branch: Branch) -> None:
+        """A branch failed: whatever the block waits for, it need not wait any longer."""
+        body = self._body
+        if not self._watches or body is None:
+            return
+        # If it waits for this very branch, it gets the error there.
+        if body._fut_waiter is not branch:  # type: ignore[attr-defined] # in C and in Python
+            self._interrupted = True
+            body.cancel()
+
+    def _is_wanted_by_others(self) -> bool:
+        """Whether the block's task is to be cancelled, beyond our own interruption, which this takes back."""
+        body = self._body
+        assert body is not None, "__aenter__ comes first"
+        if self._interrupted:
+            self._interrupted = False
+            body.uncancel()
+        # A block that awaits a branch which was cancelled with the group sees a cancellation that nobody asked for.
+        return body.cancelling() > self._cancelling or not self._branches.is_failed
+
+    def _failure(self, own: Exception | None = None, *, first: bool = False) -> BaseException | None:
+        """What the group raises; `own` is the error of its block, which came `first` or last."""
+        if own is not None and own is self._error:  # of a join within the block
+            return own
+        errors = list(self._branches.failures.values())
+        if self.on_error is ParallelErrorStrategy.COLLECT_ALL:
+            errors = [error for error in errors if not isinstance(error, Exception)]
+        if own is not None:
+            errors.insert(0 if first else len(errors), own)
+        self._error = as_one(errors, of=f"parallel group {self.name!r}")
+        return self._error
+
+    def _close(self) -> None:
+        if self._ended_at is None:
+            self._ended_at = self._port.base.now
+            # Calls lead to the port, and from there to all calls: ten thousand of them must not wait for the garbage
+            # collector.
+            self._port.close()
+            self._branches.on_failure = None
+
+
+def _result(branch: Branch, *, now: datetime) -> Ok[Any] | Err:
+    if branch.cancelled():
+        return Err(_CANCELLED, exception=asyncio.CancelledError())
+    error = branch.exception()
+    if error is None:
+        return Ok(branch.result())
+    return Err(error.error if isinstance(error, StepFailed) else failures.describe(error, now=now), exception=error)
+
+
+_CANCELLED = StepError(kind=ErrorKind.CANCELLED, type="CancelledError", message="the branch was cancelled")
+
+
+class _GroupPort:
+    """The run's port, seen from a group: what is called in the group's task gets its identity from the group, and a
+    step that is made is a branch. Everything else is the run's own."""
+
+    def __init__(self, base: RunPort, scope: Scope, name: str, branches: Branches) -> None:
+        self.base = base
+        self._scope = scope
+        self._task_scope = base.scope
+        self._name = name
+        self._branches: Branches | None = branches
+        self.loop = base.loop
+        self.next_order = base.next_order
+        self.withdraw = base.withdraw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.base, name)
+
+    @property
+    def scope(self) -> Scope:
+        """The group's scope in the task that opened it; in another task that task's, or order would decide."""
+        current = self.base.scope
+        return self._scope if current is self._task_scope else current
+
+    def check_open(self) -> Branches:
+        """Give the branches, or raise KagziError where the group takes no more."""
+        branches = self._branches
+        if branches is None:
+            raise KagziError(
+                f"parallel group {self._name!r} has ended and takes no more branches. Open another one; "
+                "a branch can still be awaited."
+            )
+        if branches.is_failed:
+            raise KagziError(
+                f"a branch of parallel group {self._name!r} has failed, so the group takes no more. Collect failures "
+                "with on_error=ParallelErrorStrategy.COLLECT_ALL if the others should go on."
+            )
+        return branches
+
+    def close(self) -> None:
+        """Take no more branches."""
+        self._branches = None
+
+    def identify(self, name: str, scope: Scope | None = None) -> str:
+        """Give the next branch of this name its identity."""
+        self.check_open()
+        return self.base.identify(name, self.scope if scope is None else scope)
+
+    def created(self, call: StepCall[Any]) -> None:
+        """Start a step as a branch."""
+        self.check_open().add(call)
+
+    def ask(self, call: StepCall[Any]) -> None:
+        """Have the step executed as soon as there is a place for it."""
+        self.check_open().begin(call, partial(self.base.ask, call))
+
+
+def _check_limit(limit: object, *, group: str) -> int:
+    if type(limit) is not int:
+        raise TypeError(f"max_concurrency of parallel group {group!r} must be a whole number, not {limit!r}.")
+    if limit < 1:
+        raise ValueError(f"max_concurrency of parallel group {group!r} is {limit}; with less than 1 nothing would run.")
+    return limit
+
+
+async def _in_turn(turn: asyncio.Future[None], work: Awaitable[R]) -> R:
+    await turn
+    return await work
+
+
+def _let_go(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+def _nothing() -> None:
+    """The task has begun by itself."""
