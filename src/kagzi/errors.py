@@ -17,7 +17,9 @@
     ├─ StepFailed
     │  └─ ChildFailed
     ├─ DivergenceError
-    └─ WorkflowIOError
+    ├─ WorkflowIOError
+    ├─ NonRetryable
+    └─ RetryAfter
 
     BaseException
     └─ Parked
@@ -27,10 +29,12 @@ Every error keeps its fields and pickles.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
 
-if TYPE_CHECKING:
-    from kagzi.model.error import StepError
+from kagzi.model.error import ErrorKind, StepError
+from kagzi.model.retry import LONGEST_DELAY
 
 
 class KagziError(Exception):
@@ -184,6 +188,52 @@ class WorkflowIOError(KagziError):
     def __init__(self, call: str, cure: str) -> None:
         self.call = call
         super().__init__(f"{call} is not possible in a workflow body: it would not be repeatable. {cure}")
+
+
+class NonRetryable(KagziError):
+    """Raised by a step, or a workflow, that can't succeed by being tried again, whatever its retry policy says.
+
+    `kind` says what sort of failure it is. `context` is kept in `StepError.context`: JSON values, and anything else
+    as the text that `repr` gives.
+    """
+
+    def __init__(
+        self,
+        message: str = "trying again can't help",
+        *,
+        kind: ErrorKind = ErrorKind.BUSINESS_LOGIC_ERROR,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind = ErrorKind(kind)
+        self.context = dict(context or {})
+        super().__init__(message)
+
+
+class RetryAfter(KagziError):
+    """Raised by a step that is worth another attempt after `delay` (seconds or timedelta), and not before.
+
+    The delay is between zero and a hundred years: what lies outside, such as the time until a moment that has passed,
+    is brought inside. `kind` and `context` are those of `NonRetryable`. Without a retry policy there is no other
+    attempt, and the step has failed.
+    """
+
+    def __init__(
+        self,
+        delay: float | timedelta,
+        message: str | None = None,
+        *,
+        kind: ErrorKind = ErrorKind.RATE_LIMITED,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(delay, bool) or not isinstance(delay, int | float | timedelta):
+            raise TypeError(f"RetryAfter takes seconds (a number) or a timedelta, not {type(delay).__name__}.")
+        delay_s = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if delay_s != delay_s:
+            raise ValueError("RetryAfter takes a number of seconds, not NaN.")
+        self.delay = timedelta(seconds=min(max(delay_s, 0), LONGEST_DELAY.total_seconds()))
+        self.kind = ErrorKind(kind)
+        self.context = dict(context or {})
+        super().__init__(f"to be tried again in {self.delay}" if message is None else message)
 
 
 class Parked(BaseException):

@@ -10,7 +10,7 @@ import pytest
 
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunStatus, WorkerKey
-from kagzi.model.step import OpenStep, StepKind, StepStatus
+from kagzi.model.step import OpenStep, StepKind, StepStatus, Tries
 from kagzi.model.worker import Beat
 from kagzi.store.protocol import Store
 from tests.contract.builders import (
@@ -349,7 +349,7 @@ async def test_attempts_of_unfinished_operations_are_told(store: Store, worker: 
 
     second = await claim_one(store, worker)
 
-    assert second.tries == {"0/slow#0": 2}
+    assert second.tries == {"0/slow#0": Tries(used=2)}
     assert [record.step_id for record in second.history] == [a_record(1).step_id]
 
 

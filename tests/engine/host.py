@@ -23,7 +23,7 @@ from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
 from kagzi.model.run import RunId, RunStatus
-from kagzi.model.step import StepRecord
+from kagzi.model.step import FailedAttempt, StepRecord, StepStatus, Tries
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.rules.failures import decode_error
@@ -132,9 +132,14 @@ class Memory:
         self.fence = 0
         self.records: list[StepRecord] = []
         self.finished: set[str] = set()
+        self.tries: dict[str, Tries] = {}
+        self.earlier: dict[str, StepRecord] = {}
+        self.reopened_seq = 0
+        self.attempts = 1
+        self.started_at: datetime | None = BEGINNING
+        self.failures: list[FailedAttempt] = []
         self.transition: Transition | None = None
         self.parked: str | None = None
-        self.tries: dict[str, int] = {}
 
     def apply(self, change: Change, now: datetime) -> Applied:
         """Commit a change, as a store would."""
@@ -142,13 +147,37 @@ class Memory:
             return Applied.LOST
         for record in change.records:
             assert record.step_id not in self.finished, f"{record.step_id} is stored twice"
-            assert record.seq == len(self.records) + 1, f"{record.step_id} has a place in the order that is not free"
+            place = self.reopened_seq + len(self.records) + 1
+            assert record.seq == place, f"{record.step_id} has a place in the order that is not free"
+            assert change.replaces == (self.reopened_seq > 0), f"{record.step_id} can't replace an earlier record"
             self.finished.add(record.step_id)
+            self.tries.pop(record.step_id, None)
             self.records.append(msgspec.structs.replace(record, finished_at=now))
+        for failed in change.failed:
+            self.failures.append(failed)
+            if failed.wake_at is not None:
+                self.tries[failed.step_id] = Tries(
+                    used=failed.attempt, earlier=failed.earlier_attempts, wake_at=failed.wake_at
+                )
         self.transition = change.transition
         if change.transition is not None:
             self.parked = change.transition.parked or self.parked
+            if change.transition.reopened_seq is not None:
+                self._reopen(change.transition.reopened_seq)
         return Applied.APPLIED
+
+    def _reopen(self, seq: int) -> None:
+        """Begin another attempt of the run."""
+        self.attempts += 1
+        self.reopened_seq = seq
+        for record in self.records:
+            if record.status is StepStatus.FAILED:
+                self.tries[record.step_id] = Tries(used=record.attempts, earlier=record.attempts)
+                self.earlier.pop(record.step_id, None)
+            else:
+                self.earlier[record.step_id] = record
+        self.records, self.finished = [], set()
+        self.started_at = None
 
 
 class HostJournal:
@@ -211,6 +240,7 @@ class World:
     def claim(self) -> Execution:
         """Take the run and execute it."""
         self.memory.fence += 1
+        self.memory.started_at = self.memory.started_at or self.clock_.store_now
         self.memory.transition = None
         self.execution = Execution(self, a_claim(self.memory), self.definition)
         self.execution.begin()
@@ -254,7 +284,8 @@ class World:
             assert transition is not None, "the run was neither ended nor parked, and nothing can happen any more"
             if transition.status.is_terminal:
                 return Outcome(transition)
-            assert transition.error is None, f"the run was set aside: {transition.error}"
+            again = transition.reopened_seq is not None
+            assert again or transition.error is None, f"the run was set aside: {transition.error}"
             if transition.wake_at is not None:
                 self.clock_.reach(transition.wake_at)
         raise AssertionError("the run sleeps again and again")
@@ -322,9 +353,11 @@ def a_claim(memory: Memory) -> Claim:
         input='{"args":[],"kwargs":{}}',
         fence=memory.fence,
         inbox=0,
-        attempts=1,
-        started_at=BEGINNING,
+        attempts=memory.attempts,
+        started_at=memory.started_at or BEGINNING,
         history=tuple(memory.records),
-        tries=memory.tries,
+        tries=dict(memory.tries),
         parked=memory.parked,
+        earlier=dict(memory.earlier),
+        reopened_seq=memory.reopened_seq,
     )

@@ -189,7 +189,7 @@ class Trial:
 
     def _delivered(self) -> int:
         world = self._world
-        undelivered = len(world.execution._deliveries) if world.execution else 0
+        undelivered = len(world.execution._consequences) if world.execution else 0
         submitted = sum(len(change.records) for change, _ in world.changes.waiting)
         return len(world.memory.records) - (undelivered - submitted)
 

@@ -12,7 +12,7 @@ import pytest
 from kagzi import WorkflowContext
 from kagzi.engine.endings import Ending
 from kagzi.errors import KagziError
-from kagzi.model.step import StepKind
+from kagzi.model.step import StepKind, Tries
 from tests.engine.host import COLD, World, survive
 
 Body = Callable[[WorkflowContext], Coroutine[Any, Any, Any]]
@@ -188,7 +188,7 @@ def test_an_answer_that_was_lost_with_its_marker_is_given_again_p16() -> None:
 
 def test_attempts_of_a_step_on_the_old_path_keep_a_run_on_it() -> None:
     world = come_so_far(old, 1)
-    world.memory.tries = {"0/old#1": 1}
+    world.memory.tries = {"0/old#1": Tries(used=1)}
 
     world.become(new)
 

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from kagzi.app.classifying import watched
 from kagzi.app.connection import Connection
@@ -16,6 +16,7 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition, Definitions, check_workflow_function
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
 from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
 from kagzi.client import listing, starting
 from kagzi.client import workers as registered
@@ -118,44 +119,65 @@ class Kagzi:
     def workflow(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
 
     @overload
-    def workflow(self, name: str | None = None, /, *, version: int = 1) -> WorkflowDecorator: ...
+    def workflow(
+        self, name: str | None = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]
+    ) -> WorkflowDecorator: ...
 
-    def workflow(self, function: Any = None, /, *, version: int = 1) -> Any:
+    def workflow(self, function: Any = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]) -> Any:
         """Register a function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
 
         An `async def` function takes a `WorkflowContext` first; a plain one a `SyncWorkflowContext`, annotated so.
-        Without a name it takes the function's. Raises ConfigError where the function can't be a workflow, or the name
-        and version belong to another.
+        Without a name it takes the function's. `retry` and `retry_if`: whether a run that fails is executed again, with
+        what it has finished; by default it is not. `step_retry`, `step_retry_if` and `step_timeout` stand behind the
+        options of its steps (`WorkflowContext.options`, `@step`).
+
+        Raises ConfigError where the function can't be a workflow, or the name and version belong to another, TypeError
+        or ValueError for an option that can't be.
         """
+        checked = workflow_options(**options)
         if callable(function):
-            return self._register(function.__name__, 1, function)
+            return self._register(function.__name__, 1, function, checked)
 
         def decorate(fn: Callable[..., Any]) -> Workflow[Any, Any]:
-            return self._register(fn.__name__ if function is None else function, version, fn)
+            return self._register(fn.__name__ if function is None else function, version, fn, checked)
 
         return decorate
 
     @overload
-    def register_workflow(self, name: str, fn: WorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow(
+        self, name: str, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
     @overload
-    def register_workflow(self, name: str, fn: SyncWorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow(
+        self, name: str, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
-    def register_workflow(self, name: str, fn: Callable[..., Any]) -> Workflow[Any, Any]:
+    def register_workflow(
+        self, name: str, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[Any, Any]:
         """Register version 1 of a workflow by call; see `workflow`."""
-        return self._register(name, 1, fn)
+        return self._register(name, 1, fn, workflow_options(**options))
 
     @overload
-    def register_workflow_version(self, name: str, version: int, fn: WorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow_version(
+        self, name: str, version: int, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
     @overload
-    def register_workflow_version(self, name: str, version: int, fn: SyncWorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow_version(
+        self, name: str, version: int, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
-    def register_workflow_version(self, name: str, version: int, fn: Callable[..., Any]) -> Workflow[Any, Any]:
+    def register_workflow_version(
+        self, name: str, version: int, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[Any, Any]:
         """Register a version of a workflow by call; see `workflow`."""
-        return self._register(name, version, fn)
+        return self._register(name, version, fn, workflow_options(**options))
 
-    def _register(self, name: str, version: int, fn: Callable[..., Any]) -> Workflow[Any, Any]:
+    def _register(
+        self, name: str, version: int, fn: Callable[..., Any], options: WorkflowOptions
+    ) -> Workflow[Any, Any]:
         check_workflow_function(name, version, fn)
         definition = Definition(
             name=name,
@@ -163,6 +185,7 @@ class Kagzi:
             fn=as_coroutine_function(fn),
             arguments=self._payloads.signature(fn, skip_first=True),
             result=self._payloads.result_shape(fn),
+            options=options,
         )
         self._definitions.add(definition)
         return Workflow(self, definition, fn)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.options import WorkflowOptions
 from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.errors import ConfigError, VersionNotFound, WorkflowNotRegistered
 from kagzi.payloads.hints import resolve
@@ -42,6 +43,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     fn: Callable[..., Coroutine[Any, Any, Any]]
     arguments: ArgumentShape
     result: ResultShape
+    options: WorkflowOptions = WorkflowOptions()
 
 
 class Definitions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -46,6 +46,40 @@ def step_options(
         retry_if=retry_if,
         timeout=None if timeout is None else as_duration(timeout, what="the timeout of a step"),
         key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
+    )
+
+
+class WorkflowRetries(TypedDict, total=False):
+    """What a workflow can be registered with."""
+
+    retry: RetryPolicy | None
+    retry_if: RetryIf | None
+    step_retry: RetryPolicy | None
+    step_retry_if: RetryIf | None
+    step_timeout: Duration | None
+
+
+class WorkflowOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Checked options of a workflow: what is done with a run that fails, and what stands behind its steps' options."""
+
+    retry: RetryPolicy | None = None
+    retry_if: RetryIf | None = None
+    step_defaults: StepOptions = NO_OPTIONS
+
+
+def workflow_options(
+    *,
+    retry: RetryPolicy | None = None,
+    retry_if: RetryIf | None = None,
+    step_retry: RetryPolicy | None = None,
+    step_retry_if: RetryIf | None = None,
+    step_timeout: Duration | None = None,
+) -> WorkflowOptions:
+    """Check options as users give them. Raises TypeError or ValueError naming the one that can't be."""
+    own = step_options(retry=retry, retry_if=retry_if)
+    steps = step_options(retry=step_retry, retry_if=step_retry_if, timeout=step_timeout)
+    return WorkflowOptions(
+        retry=own.retry, retry_if=own.retry_if, step_defaults=NO_OPTIONS if steps == NO_OPTIONS else steps
     )
 
 

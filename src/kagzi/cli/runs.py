@@ -9,6 +9,7 @@ import click
 from kagzi.cli.errors import Refused
 from kagzi.cli.options import common_options, complete, current_settings, wants_json
 from kagzi.cli.output import (
+    clock_time,
     echo_json,
     echo_table,
     moment,
@@ -144,6 +145,10 @@ def _show_steps(steps: list[Step]) -> None:
     click.echo()
     for step in steps:
         click.echo(f"  {step_line(step)}")
+        for failed in step.failed_attempts:
+            if failed.error != step.error:
+                error = f"{printable(failed.error.type)}: {printable(failed.error.message)}  ({failed.error.kind})"
+                click.echo(f"      {clock_time(failed.at)}  attempt {failed.attempt} failed  {error}")
     if not steps:
         click.echo("  no operation has finished yet")
 

@@ -12,7 +12,7 @@ import click
 from kagzi.cli.output import between, clock_time, printable, status_text, value_text
 from kagzi.clock import monotonic
 from kagzi.model.run import Run, RunStatus
-from kagzi.model.step import Step, StepKind
+from kagzi.model.step import Step, StepKind, StepStatus
 
 if TYPE_CHECKING:
     from kagzi.client.handles import WorkflowHandle
@@ -63,7 +63,10 @@ def step_line(step: Step) -> str:
     took = between(step.started_at, step.finished_at)
     if took:
         line += f"  {took}"
-    if step.attempts > 1:
+    if step.status is StepStatus.RETRYING:
+        most = "" if step.max_attempts is None else f" of {step.max_attempts}"
+        line += f"  attempt {step.attempts}{most} failed, the next at {clock_time(step.wake_at or datetime.now(UTC))}"
+    elif step.attempts > 1:
         line += f"  attempt {step.attempts}"
     if step.error is not None:
         line += f"  {printable(step.error.type)}: {printable(step.error.message)}"

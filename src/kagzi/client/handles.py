@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import Any, Generic, TypeVar, cast
 
 from kagzi.authoring.definitions import Definition
@@ -11,7 +12,7 @@ from kagzi.client.link import Link
 from kagzi.client.views import as_run, as_step
 from kagzi.errors import RunNotFound, WorkflowCancelled, WorkflowFailed
 from kagzi.model.run import Run, RunId, RunOutcome, RunStatus, StoredRun
-from kagzi.model.step import Step
+from kagzi.model.step import Step, StoredAttempt
 from kagzi.rules.failures import decode_error
 
 R = TypeVar("R")
@@ -60,14 +61,24 @@ class WorkflowHandle(Generic[R]):
 
     async def describe(self) -> Run:
         """Everything about the run now, payloads included."""
-        return as_run(await self._stored(), self._link.payloads)
+        stored = await self._stored()
+        open_steps = [] if stored.status.is_terminal else await self._link.store.open_steps(stored.run_id)
+        return as_run(stored, self._link.payloads, open_steps=open_steps)
 
     async def history(self) -> list[Step]:
-        """The run's operations: finished ones in order, then those under way."""
-        steps = await self._link.store.steps(self._run_id)
-        if not steps:
-            await self._stored()
-        return [as_step(step, self._link.payloads) for step in steps]
+        """The run's operations: finished ones in order, then those under way, each with its executions that failed."""
+        store = self._link.store
+        steps = await store.steps(self._run_id)
+        is_over = False
+        if not steps or any(step.seq is None for step in steps):
+            is_over = (await self._stored()).status.is_terminal
+        failed: defaultdict[str, list[StoredAttempt]] = defaultdict(list)
+        if any(step.error is not None or step.attempts > 1 for step in steps):
+            for attempt in await store.attempts(self._run_id):
+                failed[attempt.step_id].append(attempt)
+        return [
+            as_step(step, self._link.payloads, failed=failed.get(step.step_id, ()), is_over=is_over) for step in steps
+        ]
 
     async def _stored(self) -> StoredRun:
         run = await self._link.store.get(self._run_id)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from kagzi.errors import PayloadError
 from kagzi.model.run import Run, RunStatus, StoredRun
-from kagzi.model.step import Step, StoredStep, step_name
+from kagzi.model.step import Attempt, Step, StepStatus, StoredAttempt, StoredStep, step_name
 from kagzi.model.worker import RegisteredWorker, StoredWorker
 from kagzi.payloads import Payloads
 from kagzi.rules.failures import decode_error
+from kagzi.rules.retries import retrying
 
 
-def as_run(stored: StoredRun, payloads: Payloads) -> Run:
-    """A run for people; what can't be decoded is None, and `unreadable` says why."""
+def as_run(stored: StoredRun, payloads: Payloads, *, open_steps: Sequence[StoredStep] = ()) -> Run:
+    """A run for people; what can't be decoded is None, and `unreadable` says why.
+
+    Those of its `open_steps` that are retrying are among what it waits for, even while it is in a worker's memory.
+    """
     faults: list[str] = []
 
     def show(text: str | None, what: str) -> Any:
@@ -45,7 +50,7 @@ def as_run(stored: StoredRun, payloads: Payloads) -> Run:
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         wake_at=stored.available_at if stored.status in (RunStatus.SLEEPING, RunStatus.PENDING) else None,
-        waiting_for=_waits(stored.waits, faults),
+        waiting_for=tuple(dict.fromkeys((*_waits(stored.waits, faults), *_retries(open_steps)))),
         worker_id=stored.worker_id or stored.worker_key,
         parent_run_id=stored.parent_run_id,
         tags=stored.tags,
@@ -54,8 +59,13 @@ def as_run(stored: StoredRun, payloads: Payloads) -> Run:
     )
 
 
-def as_step(stored: StoredStep, payloads: Payloads) -> Step:
-    """A step for people; a result that can't be decoded is shown as None."""
+def as_step(
+    stored: StoredStep, payloads: Payloads, *, failed: Sequence[StoredAttempt] = (), is_over: bool = False
+) -> Step:
+    """A step for people; a result that can't be decoded is shown as None.
+
+    `failed` are its executions that failed; `is_over` says that its run has ended, and so what is still open.
+    """
     try:
         output = payloads.show(stored.output)
     except PayloadError:
@@ -64,15 +74,32 @@ def as_step(stored: StoredStep, payloads: Payloads) -> Step:
         step_id=stored.step_id,
         name=_name(stored.step_id),
         kind=stored.kind,
-        status=stored.status,
+        status=StepStatus.CANCELLED if is_over and stored.seq is None else stored.status,
         output=output,
         error=None if stored.error is None else decode_error(stored.error),
         attempts=stored.attempts,
         started_at=stored.started_at,
         finished_at=stored.finished_at,
-        wake_at=stored.wake_at,
+        wake_at=None if is_over else stored.wake_at,
         child_run_id=stored.child_run_id,
+        max_attempts=None if stored.max_attempts is None else stored.earlier_attempts + stored.max_attempts,
+        failed_attempts=tuple(
+            Attempt(attempt=each.attempt, error=decode_error(each.error or ""), at=each.at) for each in failed
+        ),
     )
+
+
+def _retries(open_steps: Sequence[StoredStep]) -> list[str]:
+    return [
+        retrying(
+            f"step {_name(step.step_id)!r}",
+            made=step.attempts - step.earlier_attempts,
+            most=step.max_attempts,
+            at=step.wake_at,
+        )
+        for step in open_steps
+        if step.status is StepStatus.RETRYING and step.wake_at is not None
+    ]
 
 
 def as_worker(stored: StoredWorker) -> RegisteredWorker:

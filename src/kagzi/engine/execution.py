@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import random
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -23,20 +24,22 @@ from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
 from kagzi.clock import monotonic
 from kagzi.engine.body import Body, Operation, kind_of
-from kagzi.engine.deliveries import Delivery, decode_record
+from kagzi.engine.deliveries import decode_record
 from kagzi.engine.endings import Ending, ending_of, explained, stuck
 from kagzi.engine.history import PARKED_ON, History, spelled
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowSpins
+from kagzi.engine.recording import Consequence, Recorder, Retry
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
-from kagzi.errors import KagziError, StepFailed
+from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change, ParkedAt
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepKind, StepRecord
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
 from kagzi.rules.classification import Classifier
+from kagzi.rules.retries import Attempts, next_wait, retrying
 
 logger = logging.getLogger("kagzi.execution")
 
@@ -74,14 +77,20 @@ class Execution:
         self._claim = claim
         self._definition = definition
         self._history = History(claim)
-        self._seq = self._history.last_seq
+        self._recorder = Recorder(claim, host)
         # A run that parked or was released before its first record has gone this way before, and has logged on it.
         self._live = not claim.history and claim.fence == 1
-        self._body = Body(claim, self._history, replaying=not self._live, on_withdrawn=self._stop_step)
+        self._body = Body(
+            claim,
+            self._history,
+            replaying=not self._live,
+            on_withdrawn=self._stop_step,
+            step_defaults=definition.options.step_defaults,
+        )
         self._timers = self._body.timers
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
-        self._deliveries: deque[Delivery] = deque()
+        self._consequences: deque[Consequence] = deque()
         self._closing: Change | None = None
         self._over = False
         self._draining = False
@@ -95,7 +104,7 @@ class Execution:
             args, kwargs = self._definition.arguments.decode(self._claim.input, where=where)
             self._body.begin(self._definition.fn, args, kwargs)
         except Exception as error:  # nearly always: the function's parameters are not those of the start
-            if self._history.last_seq:  # they were once, so that is the code's fault (P16)
+            if self._recorder.seq:  # they were once, so that is the code's fault (P16)
                 self._set_aside(error)
             else:
                 self._fail(error)
@@ -151,10 +160,20 @@ class Execution:
         if not self._draining:
             for call in fresh:
                 if body.asked.get(call.step_id) is call:
-                    self._start_step(call)
+                    self._take_up(call)
 
-    def _start_step(self, call: StepCall[Any]) -> None:
-        attempt = self._claim.tries.get(call.step_id, 0) + 1
+    def _take_up(self, call: StepCall[Any]) -> None:
+        """Execute a step now, or when its next execution is due, or hand out what an earlier attempt made of it."""
+        earlier = self._recorder.finished_earlier(call.step_id, StepKind.STEP)
+        if earlier is not None:
+            self._submit(*self._recorder.handed_out(call, earlier))
+        elif (timer := self._recorder.next_execution(call)) is not None:
+            self._timers.add(timer)
+        else:
+            self._execute(call)
+
+    def _execute(self, call: StepCall[Any]) -> None:
+        attempt = self._recorder.attempt(call.step_id)
         running = RunningStep(self, call, attempt=attempt, started_at=self._host.clock.now())
         self._running[call.step_id] = running
         self._host.runner.start(running)
@@ -163,28 +182,16 @@ class Execution:
         """The function returned `value`: make it durable."""
         if self._running.pop(running.call.step_id, None) is None or self._over:
             return
-        call = running.call
         try:
-            text, value = self._host.payloads.result_shape(call.fn).settle(value, where=f"step {call.name!r}")
+            change, delivery = self._recorder.result(running, value)
         except Exception as error:  # PayloadError, ConfigError, or what a type's own hooks raise
-            self._record_failure(running, error)
-            return
-        self._seq += 1
-        change = lifecycle.checkpoint(
-            self.run_id,
-            self.fence,
-            step_id=call.step_id,
-            seq=self._seq,
-            output=text,
-            attempts=running.attempt,
-            started_at=running.started_at,
-        )
-        self._submit(change, Delivery(call.step_id, value))
+            change, delivery = self._recorder.failure(running, error)
+        self._submit(change, delivery)
 
     def failed(self, running: RunningStep, error: BaseException) -> None:
         """The function raised, or took too long: make that durable."""
         if self._running.pop(running.call.step_id, None) is not None and not self._over:
-            self._record_failure(running, error)
+            self._submit(*self._recorder.failure(running, error))
 
     def abandoned(self, running: RunningStep) -> None:
         """The step could not be started, as the lease is gone: so is the run."""
@@ -195,45 +202,31 @@ class Execution:
         """The step was waiting for its turn when the worker began to drain; it won't get one here."""
         self._running.pop(running.call.step_id, None)
 
-    def _record_failure(self, running: RunningStep, error: BaseException) -> None:
-        call = running.call
-        described = failures.describe(error, now=self._host.clock.now(), classifiers=self._host.classifiers)
-        self._seq += 1
-        change = lifecycle.fail_step(
-            self.run_id,
-            self.fence,
-            step_id=call.step_id,
-            seq=self._seq,
-            error=failures.encode_error(described),
-            attempts=running.attempt,
-            started_at=running.started_at,
-        )
-        # Without `error` as its cause: a replay has only what is stored, and must show the body the same.
-        self._submit(change, Delivery(call.step_id, None, StepFailed(call.name, described)))
-
     def _fire_due_timers(self) -> None:
-        now = self._host.clock.now()
-        for timer in self._timers.pop_due(now):
-            self._seq += 1
-            change = lifecycle.fire(self.run_id, self.fence, step_id=timer.step_id, seq=self._seq)
-            self._submit(change, Delivery(timer.step_id, None))
+        if self._recorder.has_earlier:
+            for timer in [timer for timer in self._timers if self._recorder.is_over_already(timer)]:
+                self._timers.discard(timer.step_id)
+                self._submit(*self._recorder.firing(timer))
+        for timer in self._timers.pop_due(self._host.clock.now()):
+            if isinstance(timer.operation, StepCall):
+                self._execute(timer.operation)
+            else:
+                self._submit(*self._recorder.firing(timer))
 
     def _record_patches(self) -> None:
         """Before anything that follows from an answer of `ctx.patched`; and not before the whole record fits."""
         patches = self._body.patches
         for marker in patches.fresh:
-            self._seq += 1
-            change = lifecycle.mark(self.run_id, self.fence, step_id=marker, seq=self._seq)
-            self._submit(change, Delivery(marker, None))
+            self._submit(*self._recorder.marking(marker))
         patches.fresh.clear()
 
     def _alarm(self) -> None:
         if not self._over and self._closing is None:
             self._pump()
 
-    def _submit(self, change: Change, delivery: Delivery) -> None:
+    def _submit(self, change: Change, consequence: Consequence) -> None:
         self._committing += 1
-        self._deliveries.append(delivery)
+        self._consequences.append(consequence)
         self._host.journal.submit(change, self)
 
     # -- what became durable (ChangeListener) ------------------------------------------------------------------
@@ -249,9 +242,12 @@ class Execution:
             self._end(ending_of(change), change)
         else:
             self._committing -= 1
-            delivery = self._deliveries.popleft()
+            consequence = self._consequences.popleft()
             if self._closing is None:
-                self._body.deliver(delivery, at)
+                if isinstance(consequence, Retry):
+                    self._body.fresh.append(consequence.call)
+                else:
+                    self._body.deliver(consequence, at)
                 self._pump()
 
     def refused(self, change: Change, error: Exception) -> None:
@@ -262,7 +258,7 @@ class Execution:
             self.drop()
             return
         self._committing -= 1
-        self._deliveries.popleft()
+        self._consequences.popleft()
         self._fail(error)
 
     # -- going on ----------------------------------------------------------------------------------------------
@@ -287,7 +283,11 @@ class Execution:
         if outcome is not None:
             self._conclude(outcome)
             return
-        self._start_steps()
+        try:
+            self._start_steps()
+        except KagziError as error:  # what an earlier attempt of the run made no longer fits its type
+            self._set_aside(error)
+            return
         if self._draining:
             if not self.is_settling:
                 self.release()
@@ -334,7 +334,7 @@ class Execution:
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
         self._fire_due_timers()
-        if self._committing:
+        if self._committing or self._running:
             if self._timers:
                 self._timers.arm(self._host.clock, self._alarm)
             return
@@ -353,7 +353,8 @@ class Execution:
 
     def _place(self) -> ParkedAt:
         asked = itertools.islice(self._body.asked.items(), PARKED_ON)
-        return ParkedAt(seq=self._seq, on=tuple(spelled(step_id, kind_of(operation)) for step_id, operation in asked))
+        on = tuple(spelled(step_id, kind_of(operation)) for step_id, operation in asked)
+        return ParkedAt(seq=self._recorder.seq, on=on)
 
     # -- ending ------------------------------------------------------------------------------------------------
 
@@ -377,8 +378,25 @@ class Execution:
 
     def _fail(self, error: BaseException) -> None:
         self._stop_steps()
-        described = failures.describe(explained(error), now=self._host.clock.now(), classifiers=self._host.classifiers)
-        self._close(lifecycle.fail(self.run_id, self.fence, error=failures.encode_error(described)))
+        now = self._host.clock.now()
+        described = failures.describe(explained(error), now=now, classifiers=self._host.classifiers)
+        attempts = Attempts(
+            made=self._claim.attempts,
+            policy=self._definition.options.retry,
+            retry_if=self._definition.options.retry_if,
+            chance=random.Random(f"{self.run_id}:{self._claim.attempts}").random,
+        )
+        wait = next_wait(described, error, attempts)
+        text = failures.encode_error(described)
+        if wait is None:
+            self._close(lifecycle.fail(self.run_id, self.fence, error=text))
+            return
+        at = now + wait
+        most = None if attempts.policy is None else attempts.policy.max_attempts
+        waits = msgspec.json.encode([retrying("the run", made=attempts.made, most=most, at=at)]).decode()
+        # One above the last, so that no place of the next attempt is one where this attempt may have parked.
+        seq = self._recorder.seq + 1
+        self._close(lifecycle.retry_run(self.run_id, self.fence, at=at, error=text, waits=waits, seq=seq))
 
     def _set_aside(self, error: Exception) -> None:
         """The code doesn't fit the record: leave the run for code that does (P16)."""
@@ -416,7 +434,7 @@ class Execution:
         self._over = True
         self._stop_steps()
         self._timers.disarm()
-        self._deliveries.clear()
+        self._consequences.clear()
         if not self._body.leave():
             logger.warning(
                 "A workflow body kept going while its run left memory; it was abandoned. Something in it catches "

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
+_END_SLEEP = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined] # what asyncio.sleep calls
+
 
 class Timers(Protocol):
     """Who makes the loop's timers durable."""
@@ -72,6 +74,11 @@ class WorkflowTimer(asyncio.TimerHandle):
         self._cancelled = False
         self._timers = timers
         self.step_id: str | None = None
+
+    @property
+    def is_sleep(self) -> bool:
+        """Whether it is an `asyncio.sleep`, and not what bounds something else."""
+        return self._callback is _END_SLEEP
 
     def when(self) -> float:
         """The workflow time, in seconds since the epoch, at which the callback falls due."""

@@ -15,18 +15,20 @@ from kagzi.model.step import StepKind, StepRecord
 class History:
     """The finished operations of a run, in the order in which they were delivered, and what else its row tells."""
 
-    __slots__ = ("_next", "_parked", "_records", "_tries")
+    __slots__ = ("_claim", "_next", "_parked", "_records", "_tried")
 
     def __init__(self, claim: Claim) -> None:
+        self._claim = claim
         self._records = claim.history
-        self._parked = _decode(claim.parked)
-        self._tries = claim.tries
+        self._parked = _decode(claim)
+        # By this attempt of the run: what earlier ones tried says nothing of where this one has been.
+        self._tried = {step_id for step_id, tries in claim.tries.items() if tries.used > tries.earlier}
         self._next = 0
 
     @property
     def last_seq(self) -> int:
-        """The `seq` of the last record, 0 for none."""
-        return self._records[-1].seq if self._records else 0
+        """The `seq` of the last record; where there is none, that of the last attempt, 0 for none."""
+        return self._records[-1].seq if self._records else self._claim.reopened_seq
 
     def peek(self) -> StepRecord | None:
         """The record to be delivered next; None once the record is used up."""
@@ -37,8 +39,9 @@ class History:
         self._next += 1
 
     def of_kind(self, kind: StepKind) -> set[str]:
-        """The operations of a kind that are recorded, by step_id."""
-        return {record.step_id for record in self._records if record.kind is kind}
+        """The operations of a kind that are recorded, by step_id, in earlier attempts of the run too."""
+        every = (*self._records, *self._claim.earlier.values())
+        return {record.step_id for record in every if record.kind is kind}
 
     def goes_beyond(self, *, replaying: bool, asked_before: Callable[[str], bool]) -> bool:
         """Whether the run was further than its body is now: the answer is the same each time a body comes here.
@@ -51,13 +54,13 @@ class History:
             return True
         rest = self._records[self._next :]
         return any(not asked_before(record.step_id) for record in rest if record.kind is not StepKind.MARKER) or any(
-            not asked_before(step_id) for step_id in self._tries
+            not asked_before(step_id) for step_id in self._tried
         )
 
     @property
     def _place(self) -> int:
-        """The `seq` of the record that was delivered last, 0 for none."""
-        return self._records[self._next - 1].seq if self._next else 0
+        """The `seq` of the record that was delivered last; before the first, that of the last attempt, 0 for none."""
+        return self._records[self._next - 1].seq if self._next else self._claim.reopened_seq
 
     def check_waits(self, asked: Mapping[str, StepKind]) -> None:
         """Where the run parked at the end of its record, its code must wait there for what it waited for then.
@@ -71,7 +74,7 @@ class History:
         before, now = set(parked.on), {spelled(*found) for found in asked.items()}
         missing = [each for each in parked.on if each not in now]
         added = any(
-            kind is StepKind.STEP and step_id not in self._tries and spelled(step_id, kind) not in before
+            kind is StepKind.STEP and step_id not in self._tried and spelled(step_id, kind) not in before
             for step_id, kind in asked.items()
         )
         if missing or added:
@@ -94,11 +97,14 @@ def spelled(step_id: str, kind: StepKind) -> str:
     return f"{kind} {step_id}"
 
 
-def _decode(parked: str | None) -> ParkedAt | None:
+def _decode(claim: Claim) -> ParkedAt | None:
+    if claim.parked is None:
+        return None
     try:
-        return None if parked is None else msgspec.json.decode(parked, type=ParkedAt)
+        parked = msgspec.json.decode(claim.parked, type=ParkedAt)
     except msgspec.MsgspecError:  # a damaged row (P23)
         return None
+    return parked if parked.seq >= claim.reopened_seq else None  # an earlier attempt parked there
 
 
 def diverged(rest: Sequence[str], found: Iterable[tuple[str, StepKind]], *, place: int) -> DivergenceError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from kagzi.authoring.calls import Sleep
+from kagzi.authoring.calls import Sleep, StepCall
 from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.time import Alarm, EngineClock
 from kagzi.model.step import step_name
@@ -17,14 +18,23 @@ _SHOWN = 10
 
 
 class Timer:
-    """A moment that the body waits for: `operation` is a `ctx.sleep`, or one of asyncio's own timers."""
+    """A moment that the run waits for: `operation` is a `ctx.sleep`, one of asyncio's own timers, or a step that is to
+    be executed again. `what` tells people of it, where that is more than its name and its time."""
 
-    __slots__ = ("due", "operation", "step_id")
+    __slots__ = ("due", "operation", "step_id", "what")
 
-    def __init__(self, step_id: str, due: datetime, operation: Sleep | WorkflowTimer) -> None:
+    def __init__(
+        self,
+        step_id: str,
+        due: datetime,
+        operation: Sleep | WorkflowTimer | StepCall[Any],
+        *,
+        what: str | None = None,
+    ) -> None:
         self.step_id = step_id
         self.due = due
         self.operation = operation
+        self.what = what
 
     @classmethod
     def of_handle(cls, step_id: str, handle: WorkflowTimer) -> Timer:
@@ -78,10 +88,17 @@ class Timers:
             due.append(timer)
         return due
 
+    def __iter__(self) -> Iterator[Timer]:
+        """The open timers, oldest first."""
+        return iter(self._open.values())
+
     def describe(self) -> list[str]:
         """What the run waits for, for people to see: at most ten, earliest first."""
         timers = sorted(self._open.values(), key=lambda timer: timer.due)
-        return [f"timer {step_name(timer.step_id)!r} until {timer.due.isoformat()}" for timer in timers[:_SHOWN]]
+        return [
+            timer.what or f"timer {step_name(timer.step_id)!r} until {timer.due.isoformat()}"
+            for timer in timers[:_SHOWN]
+        ]
 
     def arm(self, clock: EngineClock, callback: Callable[[], None]) -> None:
         """Have `callback` called when the earliest open timer may be due."""

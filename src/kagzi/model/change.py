@@ -8,7 +8,7 @@ from enum import Enum, auto
 import msgspec
 
 from kagzi.model.run import RunId, RunStatus
-from kagzi.model.step import StepRecord
+from kagzi.model.step import FailedAttempt, StepRecord
 
 
 class ParkedAt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -27,7 +27,10 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     COMPLETED carries `output`, FAILED and CANCELLED `error`. SLEEPING carries `wake_at` (None: only outside events
     wake it), `waits` (JSON list of texts for people to see), `inbox` (how many messages the execution has seen: where
     the run has more, it is due at once), and either `error` or `parked` (an encoded ParkedAt; the run keeps its last).
-    PENDING gives the run back, due at once, without using an attempt.
+    PENDING gives the run back, due at once or at `wake_at`.
+
+    `reopened_seq` begins a new attempt of the run: whatever is recorded up to this `seq` counts as finished before,
+    and `attempts` goes up by one. Without it no attempt is used.
     """
 
     status: RunStatus
@@ -37,17 +40,22 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     waits: str | None = None
     inbox: int = 0
     parked: str | None = None
+    reopened_seq: int | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One atomic write of an execution, valid only while the run is RUNNING under this `fence`.
 
-    `records` are inserted (an operation already finished stays as it is), then `transition` is applied; both or none.
+    `records` are inserted (an operation already finished stays as it is), `failed` executions noted, then `transition`
+    is applied; all or none. `replaces` lets the records take the place of what an earlier attempt of the run recorded
+    for the same operations.
     """
 
     run_id: RunId
     fence: int
     records: tuple[StepRecord, ...] = ()
+    failed: tuple[FailedAttempt, ...] = ()
+    replaces: bool = False
     transition: Transition | None = None
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from kagzi.model.run import RunId, WorkerKey
-from kagzi.model.step import StepRecord
+from kagzi.model.step import StepRecord, Tries
 
 
 class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,8 +23,12 @@ class ClaimRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is now ours under `fence`, with its history in order of `seq`.
 
-    `tries` are the attempts already used by operations that are not finished, by step_id. `parked` is the encoded
+    `tries` are the executions already used by operations that are not finished, by step_id. `parked` is the encoded
     ParkedAt of its last park, None where it never has.
+
+    Where the run is in a later attempt, `history` holds only what this attempt has recorded (after `reopened_seq`), and
+    `earlier` what the ones before it finished, by step_id: it is handed out when the body asks for it. `started_at` is
+    when this attempt was first taken, and where workflow time begins.
     """
 
     run_id: RunId
@@ -40,8 +44,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     parent_run_id: RunId | None = None
     history: tuple[StepRecord, ...] = ()
-    tries: dict[str, int] = {}
+    tries: dict[str, Tries] = {}
     parked: str | None = None
+    earlier: dict[str, StepRecord] = {}
+    reopened_seq: int = 0
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,17 +24,32 @@ class StepKind(StrEnum):
 
 
 class StepStatus(StrEnum):
-    """Where an operation stands. RUNNING and RETRYING are for people to see; COMPLETED and FAILED are immutable."""
+    """Where an operation stands. COMPLETED and FAILED are immutable; the others are for people to see."""
 
     RUNNING = "RUNNING"
     RETRYING = "RETRYING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    """Its run has ended without it. Never stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """An execution of a step that failed: execution number `attempt`, its `error`, and when, by the store's clock."""
+
+    attempt: int
+    error: StepError
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An operation as people see it. `output` is the decoded JSON value; times are the store's, in UTC."""
+    """An operation as people see it. `output` is the decoded JSON value; times are the store's, in UTC.
+
+    `attempts` counts executions. A RETRYING step is executed again at `wake_at`, `max_attempts` times in all (None:
+    without a limit). `failed_attempts` are those that failed, oldest first; only `WorkflowHandle.history` fills it.
+    """
 
     step_id: str
     name: str
@@ -47,6 +62,8 @@ class Step:
     finished_at: datetime | None = None
     wake_at: datetime | None = None
     child_run_id: str | None = None
+    max_attempts: int | None = None
+    failed_attempts: tuple[Attempt, ...] = ()
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -67,6 +84,44 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     child_run_id: RunId | None = None
 
 
+class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One execution of a step that failed: execution number `attempt`, with its encoded `error`, whose kind and message
+    stand beside it for people.
+
+    With `wake_at` the step stays open and is executed again then; without, it has failed for good and a record says so.
+    `max_attempts` is how often its policy lets it be executed (None: without a limit), not counting the
+    `earlier_attempts` that were made in earlier attempts of the run.
+    """
+
+    step_id: str
+    attempt: int
+    kind: str
+    message: str
+    error: str
+    started_at: datetime
+    wake_at: datetime | None = None
+    max_attempts: int | None = None
+    earlier_attempts: int = 0
+
+
+class Tries(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Executions that a step has used up: `used` in all, `earlier` of them in earlier attempts of the run. It is not
+    executed again before `wake_at`."""
+
+    used: int
+    earlier: int = 0
+    wake_at: datetime | None = None
+
+
+class StoredAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `step_attempts`: one execution that failed."""
+
+    step_id: str
+    attempt: int
+    error: str | None
+    at: datetime
+
+
 class StoredStep(msgspec.Struct, frozen=True, kw_only=True):
     """A row of `step_runs` as a store gives it back; `seq` is None while the operation is not finished."""
 
@@ -81,6 +136,8 @@ class StoredStep(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     wake_at: datetime | None
     child_run_id: RunId | None
+    max_attempts: int | None = None
+    earlier_attempts: int = 0
 
 
 class OpenStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -2,41 +2,102 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from kagzi.model.change import Change, ParkedAt, Transition
+from kagzi.model.error import StepError
 from kagzi.model.run import RunId, RunStatus
-from kagzi.model.step import StepKind, StepRecord, StepStatus
+from kagzi.model.step import FailedAttempt, StepKind, StepRecord, StepStatus
+from kagzi.rules.failures import encode_error
+
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+"""A database can hold later moments, but Python could not read them back."""
 
 
 def checkpoint(
-    run_id: RunId, fence: int, *, step_id: str, seq: int, output: str, attempts: int, started_at: datetime
+    run_id: RunId,
+    fence: int,
+    *,
+    step_id: str,
+    seq: int,
+    output: str,
+    attempts: int,
+    started_at: datetime,
+    replaces: bool = False,
 ) -> Change:
     """A step's function returned; `output` is its encoded result."""
     record = StepRecord(step_id=step_id, seq=seq, output=output, attempts=attempts, started_at=started_at)
-    return Change(run_id=run_id, fence=fence, records=(record,))
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces)
 
 
-def fail_step(
-    run_id: RunId, fence: int, *, step_id: str, seq: int, error: str, attempts: int, started_at: datetime
-) -> Change:
-    """A step failed for good; `error` is the encoded StepError."""
-    record = StepRecord(
-        step_id=step_id, seq=seq, status=StepStatus.FAILED, error=error, attempts=attempts, started_at=started_at
+def failed_attempt(
+    step_id: str,
+    error: StepError,
+    *,
+    attempt: int,
+    started_at: datetime,
+    wake_at: datetime | None,
+    max_attempts: int | None,
+    earlier: int,
+) -> FailedAttempt:
+    """One execution of a step failed with `error`; the next is due at `wake_at`, or there is none."""
+    return FailedAttempt(
+        step_id=step_id,
+        attempt=attempt,
+        kind=error.kind,
+        message=error.message,
+        error=encode_error(error),
+        started_at=started_at,
+        wake_at=None if wake_at is None else min(wake_at, _LATEST),
+        max_attempts=max_attempts,
+        earlier_attempts=earlier,
     )
-    return Change(run_id=run_id, fence=fence, records=(record,))
 
 
-def fire(run_id: RunId, fence: int, *, step_id: str, seq: int) -> Change:
+def retry_step(run_id: RunId, fence: int, failed: FailedAttempt) -> Change:
+    """A step failed and is to be executed again. Nothing of it reaches the body."""
+    return Change(run_id=run_id, fence=fence, failed=(failed,))
+
+
+def fail_step(run_id: RunId, fence: int, failed: FailedAttempt, *, seq: int, replaces: bool = False) -> Change:
+    """A step failed for good."""
+    record = StepRecord(
+        step_id=failed.step_id,
+        seq=seq,
+        status=StepStatus.FAILED,
+        error=failed.error,
+        attempts=failed.attempt,
+        started_at=failed.started_at,
+    )
+    return Change(run_id=run_id, fence=fence, records=(record,), failed=(failed,), replaces=replaces)
+
+
+def fire(run_id: RunId, fence: int, *, step_id: str, seq: int, replaces: bool = False) -> Change:
     """A timer's time has passed."""
-    return Change(run_id=run_id, fence=fence, records=(StepRecord(step_id=step_id, seq=seq, kind=StepKind.TIMER),))
+    record = StepRecord(step_id=step_id, seq=seq, kind=StepKind.TIMER)
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces)
 
 
-def mark(run_id: RunId, fence: int, *, step_id: str, seq: int) -> Change:
+def hand_out(run_id: RunId, fence: int, earlier: StepRecord, *, seq: int) -> Change:
+    """What an earlier attempt of the run had finished takes its place in the order of this one."""
+    record = StepRecord(
+        step_id=earlier.step_id,
+        seq=seq,
+        kind=earlier.kind,
+        output=earlier.output,
+        attempts=earlier.attempts,
+        started_at=earlier.started_at,
+        child_run_id=earlier.child_run_id,
+    )
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=True)
+
+
+def mark(run_id: RunId, fence: int, *, step_id: str, seq: int, replaces: bool = False) -> Change:
     """The body took the changed path at a `ctx.patched`."""
-    return Change(run_id=run_id, fence=fence, records=(StepRecord(step_id=step_id, seq=seq, kind=StepKind.MARKER),))
+    record = StepRecord(step_id=step_id, seq=seq, kind=StepKind.MARKER)
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces)
 
 
 def complete(run_id: RunId, fence: int, *, output: str) -> Change:
@@ -47,6 +108,17 @@ def complete(run_id: RunId, fence: int, *, output: str) -> Change:
 def fail(run_id: RunId, fence: int, *, error: str) -> Change:
     """The body raised; `error` is the encoded StepError."""
     return Change(run_id=run_id, fence=fence, transition=Transition(status=RunStatus.FAILED, error=error))
+
+
+def retry_run(run_id: RunId, fence: int, *, at: datetime, error: str, waits: str, seq: int) -> Change:
+    """The body raised, and the run is executed again at `at`, keeping what it has finished (records up to `seq`).
+
+    What had failed is executed anew; `error` is the encoded StepError.
+    """
+    transition = Transition(
+        status=RunStatus.PENDING, wake_at=min(at, _LATEST), error=error, waits=waits, reopened_seq=seq
+    )
+    return Change(run_id=run_id, fence=fence, transition=transition)
 
 
 def park(run_id: RunId, fence: int, *, wake_at: datetime | None, waits: str, inbox: int, at: ParkedAt) -> Change:

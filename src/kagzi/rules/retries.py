@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from datetime import datetime, timedelta
+from typing import ClassVar, NamedTuple
 
+from kagzi.errors import NonRetryable, RetryAfter
 from kagzi.model.error import ErrorKind, StepError
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules.failures import retry_after
 
-
-class Predicate(Protocol):
-    """Decides whether an error is worth another execution."""
-
-    def __call__(self, error: StepError, /) -> bool:
-        """Whether to try again after `error`."""
+logger = logging.getLogger("kagzi.retries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +70,51 @@ RetryPredicate.NEVER = RetryPredicate("NEVER")
 
 RetryIf = RetryPredicate | Callable[[StepError], bool]
 """What `retry_if` takes."""
+
+
+class Attempts(NamedTuple):
+    """Executions made so far, and what is to be thought of another: `chance` draws from 0 to 1."""
+
+    made: int
+    policy: RetryPolicy | None
+    retry_if: RetryIf | None
+    chance: Callable[[], float]
+
+
+def next_wait(error: StepError, exception: BaseException, attempts: Attempts) -> timedelta | None:
+    """How long to wait before the next execution; None where there is to be none.
+
+    `NonRetryable` ends it and `RetryAfter` says when, whatever the predicate thinks. A delay that the error asks for
+    (a `Retry-After`) goes before the policy's. Without a policy only `RetryAfter` is heeded, and each time.
+    """
+    policy = attempts.policy
+    if isinstance(exception, NonRetryable):
+        return None
+    by_hand = isinstance(exception, RetryAfter)
+    if policy is None:
+        return retry_after(error) if by_hand else None
+    if policy.max_attempts is not None and attempts.made >= policy.max_attempts:
+        return None
+    if not by_hand and not _is_worth_it(error, exception, attempts.retry_if):
+        return None
+    asked = retry_after(error)
+    return policy.delay(attempts.made, chance=attempts.chance()) if asked is None else asked
+
+
+def _is_worth_it(error: StepError, exception: BaseException, retry_if: RetryIf | None) -> bool:
+    if retry_if is None:
+        return error.retryable
+    if isinstance(retry_if, RetryPredicate):
+        return retry_if(error, exception)
+    try:
+        return bool(retry_if(error))
+    except Exception:
+        # Whoever sets a policy wants retries, and a predicate that fails has not said otherwise.
+        logger.exception("A retry predicate raised; the error's own kind decides.", extra={"error_kind": error.kind})
+        return error.retryable
+
+
+def retrying(what: str, *, made: int, most: int | None, at: datetime) -> str:
+    """Tell people that `what` failed and is executed again."""
+    count = f"{made} of {most} attempts" if most is not None else f"{made} attempt{'s' if made > 1 else ''}"
+    return f"{what} is retrying: {count} failed, the next is at {at.isoformat()}"

@@ -15,7 +15,7 @@ from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
-from kagzi.model.step import StoredStep
+from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 
 
@@ -119,6 +119,12 @@ class Store(Protocol):
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
         """List a run's operations: finished ones in order of `seq`, then the open ones."""
+
+    async def open_steps(self, run_id: RunId) -> list[StoredStep]:
+        """List a run's operations that are not finished and are shown: executing for long, or waiting to be retried."""
+
+    async def attempts(self, run_id: RunId) -> list[StoredAttempt]:
+        """List a run's failed executions of steps, by step and number."""
 
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         """Give the outcomes of those runs that have ended, and mark the others as awaited, so that their end is hinted.

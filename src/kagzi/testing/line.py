@@ -14,7 +14,7 @@ from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
-from kagzi.model.step import StoredStep
+from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.store.protocol import HintListener, SchemaStatus, Store
 from kagzi.testing.witness import Died, Witness, describe
@@ -108,6 +108,12 @@ class Line:
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
         return await self._ask(self._store.steps, run_id)
+
+    async def open_steps(self, run_id: RunId) -> list[StoredStep]:
+        return await self._ask(self._store.open_steps, run_id)
+
+    async def attempts(self, run_id: RunId) -> list[StoredAttempt]:
+        return await self._ask(self._store.attempts, run_id)
 
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         return await self._ask(self._store.outcomes, run_ids)

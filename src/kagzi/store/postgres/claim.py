@@ -10,13 +10,12 @@ import msgspec
 
 from kagzi.clock import monotonic
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.step import StepRecord
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.floors import SLOW, Floors, Lane
 from kagzi.store.postgres.rows import RECORD_COLUMNS, readable, step_record
-from kagzi.store.sql.histories import sort_histories
+from kagzi.store.sql.histories import Histories, sort_histories
 
 # A lane is a queue, a workflow's version and a priority, and in the claim index its runs stand in order of due time.
 _LANES = """
@@ -83,11 +82,13 @@ due AS MATERIALIZED (
 taken AS (
     UPDATE {schema}.workflow_runs AS w SET
         status = 'RUNNING', fence = w.fence + 1, worker_key = $1, started_at = coalesce(w.started_at, now()),
-        wakeups = w.wakeups + (w.status = 'SLEEPING')::integer, available_at = NULL, waits = NULL
+        wakeups = w.wakeups + (w.status = 'SLEEPING')::integer, available_at = NULL, waits = NULL,
+        attempt_started_at = CASE WHEN w.reopened_seq > 0 THEN coalesce(w.attempt_started_at, now()) END
     FROM due
     WHERE w.run_id = due.run_id
     RETURNING w.run_id, w.id, w.workflow, w.version, w.queue, w.priority, w.input, w.fence, w.inbox, w.attempts,
-        w.started_at, w.parent_run_id, w.parked, due.available_at
+        coalesce(w.attempt_started_at, w.started_at) AS started_at, w.parent_run_id, w.parked, w.reopened_seq,
+        due.available_at
 ),
 -- Written only when it changes: an idle worker's polls write nothing.
 mood AS (
@@ -113,7 +114,7 @@ SELECT now(),
     {lanes_found},
     {due_at},
     t.run_id::text, t.id, t.workflow, t.version, t.queue, t.priority, t.input, t.fence, t.inbox, t.attempts,
-    {started_at}, t.parent_run_id::text, t.parked
+    {started_at}, t.parent_run_id::text, t.parked, t.reopened_seq
 FROM (SELECT) AS always
 LEFT JOIN taken AS t ON true
 ORDER BY t.priority DESC, t.available_at
@@ -189,13 +190,15 @@ class Claimer:
     async def _with_histories(self, rows: list[Row]) -> tuple[Claim, ...]:
         before = [row[_RUN] for row in rows if row[_RUN + 7] > _FIRST_FENCE]
         steps = await self._connections.fetch(self._histories, array_text(before)) if before else ()
-        histories, tries = sort_histories(steps, step_record)
-        return tuple(_claim(row[_RUN:], tuple(histories.get(row[_RUN], ())), tries.get(row[_RUN])) for row in rows)
+        reopened = {row[_RUN]: (row[_RUN + 13], row[_RUN + 10]) for row in rows if row[_RUN + 13]}
+        histories = sort_histories(steps, step_record, reopened=reopened, as_moment=lambda moment: moment)
+        return tuple(_claim(row[_RUN:], histories) for row in rows)
 
 
-def _claim(row: tuple[Any, ...], history: tuple[StepRecord, ...], tries: dict[str, int] | None) -> Claim:
+def _claim(row: tuple[Any, ...], histories: Histories) -> Claim:
+    run_id = row[0]
     return Claim(
-        run_id=row[0],
+        run_id=run_id,
         id=row[1],
         workflow=row[2],
         version=row[3],
@@ -208,6 +211,8 @@ def _claim(row: tuple[Any, ...], history: tuple[StepRecord, ...], tries: dict[st
         started_at=row[10],
         parent_run_id=row[11],
         parked=row[12],
-        history=history,
-        tries=tries or {},
+        history=tuple(histories.records.get(run_id, ())),
+        tries=histories.tries.get(run_id, {}),
+        earlier=histories.earlier.get(run_id, {}),
+        reopened_seq=row[13],
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from kagzi.model.change import Applied, Change, Committed, Transition
 from kagzi.model.run import RunId
-from kagzi.model.step import StepRecord
+from kagzi.model.step import FailedAttempt, StepRecord
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
@@ -25,6 +25,11 @@ _ON_CONFLICT = """
         started_at = coalesce(excluded.started_at, step_runs.started_at), finished_at = excluded.finished_at,
         wake_at = NULL, child_run_id = excluded.child_run_id
     WHERE step_runs.seq IS NULL
+"""
+
+# In a later attempt of the run, what an earlier one recorded may be replaced; a record of this attempt may not.
+_OF_AN_EARLIER_ATTEMPT = """
+    OR step_runs.seq <= (SELECT r.reopened_seq FROM {schema}.workflow_runs AS r WHERE r.run_id = step_runs.run_id)
 """
 
 _COLUMNS = """run_id, step_id, seq, kind, status, output, error, attempts, started_at, finished_at, child_run_id"""
@@ -45,7 +50,7 @@ RETURNING now()
 _SET_TRANSITION = """
     status = t.status, output = t.output, error = t.error, waits = t.waits, worker_key = NULL,
     available_at = CASE t.status
-        WHEN 'PENDING' THEN now()
+        WHEN 'PENDING' THEN coalesce(t.wake_at, now())
         -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
         WHEN 'SLEEPING' THEN CASE WHEN w.inbox > coalesce(t.inbox, 0) THEN now() ELSE t.wake_at END
     END,
@@ -100,19 +105,65 @@ _STORED = f"""
 )
 """
 
-_TRANSITED = f"""
+# Executions that failed. A step that is to be executed again stays open.
+_FAILED = f"""
+, failed AS MATERIALIZED (
+    SELECT (SELECT runs FROM asked)[f.place] AS run_id, f.*
+    FROM ROWS FROM (
+        unnest($7::text::integer[]),
+        json_to_recordset($8::json) AS (
+            step_id text, attempt integer, kind text, message text, error text, started_at timestamptz,
+            wake_at timestamptz, max_attempts integer, earlier_attempts integer
+        )
+    ) AS f (place, step_id, attempt, kind, message, error, started_at, wake_at, max_attempts, earlier_attempts)
+    WHERE (SELECT mine FROM held)[f.place]
+),
+noted AS (
+    INSERT INTO {{schema}}.step_attempts (run_id, step_id, attempt, kind, message, error)
+    SELECT f.run_id, f.step_id, f.attempt, f.kind, f.message, f.error FROM failed AS f
+    ON CONFLICT DO NOTHING
+),
+left_open AS (
+    INSERT INTO {{schema}}.step_runs (
+        run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts
+    )
+    SELECT f.run_id, f.step_id, 'STEP', 'RETRYING', f.error, f.attempt, f.started_at, f.wake_at, f.max_attempts,
+        coalesce(f.earlier_attempts, 0)
+    FROM failed AS f WHERE f.wake_at IS NOT NULL
+    ON CONFLICT (run_id, step_id) DO UPDATE SET
+        seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = excluded.error,
+        attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = excluded.wake_at,
+        max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts
+    WHERE step_runs.seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
+)
+"""
+
+_SET_REOPENED = """,
+    attempts = w.attempts + (t.reopened_seq IS NOT NULL)::integer,
+    reopened_seq = coalesce(t.reopened_seq, w.reopened_seq),
+    attempt_started_at = CASE WHEN t.reopened_seq IS NULL THEN w.attempt_started_at END
+"""
+
+
+def _transited(*, again: bool) -> str:
+    """The transitions of a batch; with `again`, those that begin another attempt of their run are among them."""
+    return f"""
 , transited AS (
-    UPDATE {{schema}}.workflow_runs AS w SET {_SET_TRANSITION}
+    UPDATE {{schema}}.workflow_runs AS w SET {_SET_TRANSITION} {_SET_REOPENED if again else ""}
     FROM ROWS FROM (
         unnest($5::text::integer[]),
         json_to_recordset($6::json) AS (
             status text, output text, error text, wake_at timestamptz, waits text, inbox integer, parked text
+            {", reopened_seq integer" if again else ""}
         )
-    ) AS t (place, status, output, error, wake_at, waits, inbox, parked)
+    ) AS t (
+        place, status, output, error, wake_at, waits, inbox, parked {", reopened_seq" if again else ""}
+    )
     WHERE w.run_id = (SELECT runs FROM asked)[t.place] AND (SELECT mine FROM held)[t.place]
     RETURNING w.awaited, w.finished_at, w.available_at
 )
 """
+
 
 _ANSWER = "SELECT now(), CASE WHEN false = ANY (held.mine) THEN held.mine END, (SELECT count(*) FROM stored)"
 _TELL = f""",
@@ -121,7 +172,11 @@ _TELL = f""",
 """
 
 _RECORDS = _HELD + _STORED + _ANSWER + " FROM held"
-_RECORDS_AND_TRANSITIONS = _HELD + _STORED + _TRANSITED + _ANSWER + _TELL + " FROM held"
+_RECORDS_AND_TRANSITIONS = _HELD + _STORED + _transited(again=False) + _ANSWER + _TELL + " FROM held"
+
+# What few batches hold: executions that failed, new attempts of runs and what is recorded in them.
+_STORED_AGAIN = _STORED.replace(_ON_CONFLICT, _ON_CONFLICT + _OF_AN_EARLIER_ATTEMPT)
+_EVERYTHING = _HELD + _STORED_AGAIN + _FAILED + _transited(again=True) + _ANSWER + _TELL + " FROM held"
 
 # After an answer that isn't plain: what is there now? Rare (an earlier try of ours, or a lost lease).
 _RUNS_THERE = """
@@ -129,11 +184,11 @@ SELECT r.run_id::text, r.fence, r.status FROM {schema}.workflow_runs AS r WHERE 
 """
 _RECORDS_THERE = """
 SELECT s.run_id::text, s.step_id, s.finished_at
-FROM unnest($1::uuid[], $2::text[]) AS asked (run_id, step_id)
+FROM unnest($1::uuid[], $2::text[], $3::integer[]) AS asked (run_id, step_id, from_seq)
 CROSS JOIN LATERAL (
     SELECT * FROM {schema}.step_runs AS s WHERE s.run_id = asked.run_id AND s.step_id = asked.step_id
 ) AS s
-WHERE s.seq IS NOT NULL
+WHERE s.seq >= asked.from_seq
 """
 
 
@@ -146,6 +201,7 @@ class Committer:
         self._one_transition = names.fill(_ONE_TRANSITION)
         self._records = names.fill(_RECORDS)
         self._records_and_transitions = names.fill(_RECORDS_AND_TRANSITIONS)
+        self._everything = names.fill(_EVERYTHING)
         self._runs_there = names.fill(_RUNS_THERE)
         self._records_there = names.fill(_RECORDS_THERE)
 
@@ -159,12 +215,14 @@ class Committer:
 
     async def _commit_one(self, change: Change) -> list[Row]:
         transition = change.transition
+        if change.failed or change.replaces:
+            return []
         if transition is None:
             if len(change.records) == 1:
                 return await self._connections.fetch(
                     self._one_record, change.run_id, change.fence, *_record_arguments(change.records[0])
                 )
-        elif not change.records:
+        elif not change.records and transition.reopened_seq is None:
             return await self._connections.fetch(
                 self._one_transition, change.run_id, change.fence, *_transition_arguments(transition)
             )
@@ -175,7 +233,11 @@ class Committer:
         arguments = [array_text(batch.runs), array_text(batch.fences), array_text(batch.record_places)]
         arguments.append(rows_json(batch.records))
         sql = self._records
-        if batch.transitions:
+        if batch.is_rare:
+            arguments += array_text(batch.transition_places), rows_json(batch.transitions)
+            arguments += array_text(batch.failed_places), rows_json(batch.failed)
+            sql = self._everything
+        elif batch.transitions:
             arguments += array_text(batch.transition_places), rows_json(batch.transitions)
             sql = self._records_and_transitions
         rows = await self._connections.fetch(sql, *arguments)
@@ -190,11 +252,19 @@ class Committer:
         runs = {
             row[0]: (row[1], row[2]) for row in await self._connections.fetch(self._runs_there, list(set(batch.runs)))
         }
-        wanted = [(change.run_id, record.step_id) for change in changes for record in change.records]
+        # What replaces a record of an earlier attempt is not there while that one still is.
+        wanted = [
+            (change.run_id, record.step_id, record.seq if change.replaces else 0)
+            for change in changes
+            for record in change.records
+        ]
         there = {
             (row[0], row[1]): row[2]
             for row in await self._connections.fetch(
-                self._records_there, [run_id for run_id, _ in wanted], [step_id for _, step_id in wanted]
+                self._records_there,
+                [run_id for run_id, _, _ in wanted],
+                [step_id for _, step_id, _ in wanted],
+                [from_seq for _, _, from_seq in wanted],
             )
         }
         outcomes: list[Applied] = []
@@ -239,7 +309,18 @@ def _outcome(
 class _Batch:
     """Changes taken apart. Runs are sorted, so that two batches never wait for each other's locks."""
 
-    __slots__ = ("fences", "places", "record_places", "records", "runs", "transition_places", "transitions")
+    __slots__ = (
+        "failed",
+        "failed_places",
+        "fences",
+        "is_rare",
+        "places",
+        "record_places",
+        "records",
+        "runs",
+        "transition_places",
+        "transitions",
+    )
 
     def __init__(self, changes: Sequence[Change]) -> None:
         self.runs: list[RunId] = []
@@ -249,6 +330,9 @@ class _Batch:
         self.record_places: list[int] = []
         self.transitions: list[Transition] = []
         self.transition_places: list[int] = []
+        self.failed: list[FailedAttempt] = []
+        self.failed_places: list[int] = []
+        self.is_rare = False
         seen: set[tuple[int, str]] = set()
         for change in sorted(changes, key=_run_id):
             key = (change.run_id, change.fence)
@@ -266,6 +350,13 @@ class _Batch:
             if change.transition is not None:
                 self.transitions.append(change.transition)
                 self.transition_places.append(place)
+                self.is_rare |= change.transition.reopened_seq is not None
+            if change.replaces:
+                self.is_rare = True
+            if change.failed:
+                self.failed += change.failed
+                self.failed_places += [place] * len(change.failed)
+                self.is_rare = True
 
 
 _run_id = attrgetter("run_id")

@@ -9,7 +9,7 @@ from typing import Any
 
 from kagzi.ids import is_id
 from kagzi.model.run import RunFilter, RunId, RunOutcome, RunStatus, StoredRun
-from kagzi.model.step import StoredStep
+from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text
 from kagzi.store.postgres.connections import Connections, Row
@@ -19,6 +19,7 @@ from kagzi.store.postgres.rows import (
     RUN_COLUMNS,
     RUN_STATUSES,
     STEP_COLUMNS,
+    readable,
     stored_run,
     stored_step,
     word,
@@ -38,6 +39,16 @@ WHERE r.namespace = $1
 _STEPS = f"""
 SELECT {STEP_COLUMNS} FROM {{schema}}.step_runs AS s WHERE s.run_id = $1
 ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
+"""
+
+_OPEN_STEPS = f"""
+SELECT {STEP_COLUMNS} FROM {{schema}}.step_runs AS s WHERE s.run_id = $1 AND s.seq IS NULL
+ORDER BY s.started_at, s.step_id
+"""
+
+_ATTEMPTS = f"""
+SELECT a.step_id, a.attempt, a.error, {readable("a.at")} FROM {{schema}}.step_attempts AS a WHERE a.run_id = $1
+ORDER BY a.step_id, a.attempt
 """
 
 # The flag is only a hint, so its commit need not wait for the disk, and so doesn't keep the run's own commit waiting
@@ -112,6 +123,8 @@ class Reader:
         self._find = names.fill(_FIND)
         self._find_running = names.fill(_FIND_RUNNING)
         self._steps = names.fill(_STEPS)
+        self._open_steps = names.fill(_OPEN_STEPS)
+        self._attempts = names.fill(_ATTEMPTS)
         self._outcomes = names.fill(_OUTCOMES)
         self._existing = names.fill(_EXISTING)
         self._count_open = names.fill(_COUNT_OPEN)
@@ -135,6 +148,15 @@ class Reader:
         if not is_id(run_id):
             return []
         return [stored_step(row) for row in await self._connections.fetch(self._steps, run_id)]
+
+    async def open_steps(self, run_id: RunId) -> list[StoredStep]:
+        if not is_id(run_id):
+            return []
+        return [stored_step(row) for row in await self._connections.fetch(self._open_steps, run_id)]
+
+    async def attempts(self, run_id: RunId) -> list[StoredAttempt]:
+        rows = await self._connections.fetch(self._attempts, run_id) if is_id(run_id) else []
+        return [StoredAttempt(step_id=row[0], attempt=row[1], error=row[2], at=row[3]) for row in rows]
 
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         rows = await self._connections.fetch(self._outcomes, _possible(run_ids))

@@ -78,7 +78,7 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
 
 
 STEP_COLUMNS = f"""s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, {readable("s.started_at")},
-    {readable("s.finished_at")}, {readable("s.wake_at")}, s.child_run_id::text"""
+    {readable("s.finished_at")}, {readable("s.wake_at")}, s.child_run_id::text, s.max_attempts, s.earlier_attempts"""
 
 
 def stored_step(row: Row) -> StoredStep:
@@ -95,11 +95,14 @@ def stored_step(row: Row) -> StoredStep:
         finished_at=row[8],
         wake_at=row[9],
         child_run_id=row[10],
+        max_attempts=row[11],
+        earlier_attempts=row[12],
     )
 
 
 RECORD_COLUMNS = f"""s.run_id::text, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts,
-    {readable("s.started_at")}, {readable("s.finished_at")}, s.child_run_id::text"""
+    {readable("s.started_at")}, {readable("s.finished_at")}, s.child_run_id::text, {readable("s.wake_at")},
+    s.earlier_attempts"""
 
 
 def step_record(row: Row) -> StepRecord:

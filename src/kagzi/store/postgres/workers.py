@@ -48,7 +48,10 @@ CROSS JOIN LATERAL (
     WHERE r.run_id = o.run_id AND r.fence = o.fence AND r.status = 'RUNNING'
     FOR NO KEY UPDATE
 ) AS w
-ON CONFLICT DO NOTHING
+-- A step that waited for its next execution is now in it.
+ON CONFLICT (run_id, step_id) DO UPDATE SET
+    status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL
+WHERE step_runs.seq IS NULL AND step_runs.status = 'RETRYING'
 """
 
 _LEAVE = """

@@ -1,12 +1,13 @@
-"""The rows of operations that come with a claim: finished ones are history, open ones count attempts."""
+"""The rows of operations that come with a claim: finished ones are history, open ones count executions."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from kagzi.model.step import StepRecord, StepStatus
+from kagzi.model.step import StepRecord, StepStatus, Tries
 
 
 class Row(Protocol):
@@ -18,23 +19,49 @@ class Row(Protocol):
 
 R = TypeVar("R", bound=Row)
 
-_RUN, _STEP, _SEQ, _STATUS, _ATTEMPTS = 0, 1, 2, 4, 7
+_RUN, _STEP, _SEQ, _STATUS, _ATTEMPTS, _STARTED_AT, _WAKE_AT, _EARLIER = 0, 1, 2, 4, 7, 8, 11, 12
+
+_FIRST_ATTEMPT: tuple[int, Any] = (0, None)
+
+
+class Histories(NamedTuple):
+    """What is known of the operations of some runs: each by run_id, `tries` and `earlier` then by step_id."""
+
+    records: dict[str, list[StepRecord]]
+    tries: dict[str, dict[str, Tries]]
+    earlier: dict[str, dict[str, StepRecord]]
 
 
 def sort_histories(
-    rows: Iterable[R], as_record: Callable[[R], StepRecord]
-) -> tuple[dict[str, list[StepRecord]], dict[str, dict[str, int]]]:
-    """Sort rows (run_id, step_id, seq, kind, status, output, error, attempts, ...) into histories and attempts used.
+    rows: Iterable[R],
+    as_record: Callable[[R], StepRecord],
+    *,
+    reopened: Mapping[str, tuple[int, Any]],
+    as_moment: Callable[[Any], datetime | None],
+) -> Histories:
+    """Sort rows (run_id, step_id, seq, kind, status, output, error, attempts, ..., wake_at, earlier_attempts).
 
-    A row that shows an attempt in progress counts those before it: what a crash interrupted is not used up.
+    `reopened` says up to which `seq` a run's operations belong to its earlier attempts, and when its present one began;
+    runs in their first are not in it. A row that shows an execution in progress counts those before it: what a crash
+    interrupted is not used up.
     """
-    histories: dict[str, list[StepRecord]] = defaultdict(list)
-    tries: dict[str, dict[str, int]] = defaultdict(dict)
+    histories = Histories(defaultdict(list), defaultdict(dict), defaultdict(dict))
+    records = histories.records
     for row in rows:
-        if row[_SEQ] is not None:
-            histories[row[_RUN]].append(as_record(row))
-            continue
-        used = row[_ATTEMPTS] - 1 if row[_STATUS] == StepStatus.RUNNING else row[_ATTEMPTS]
-        if used > 0:
-            tries[row[_RUN]][row[_STEP]] = used
-    return histories, tries
+        seq = row[_SEQ]
+        if seq is None:
+            used = row[_ATTEMPTS] - 1 if row[_STATUS] == StepStatus.RUNNING else row[_ATTEMPTS]
+            if used > 0:
+                _, began = reopened.get(row[_RUN], _FIRST_ATTEMPT)
+                if began is None or row[_STARTED_AT] is None or row[_STARTED_AT] >= began:
+                    tries = Tries(used=used, earlier=row[_EARLIER], wake_at=as_moment(row[_WAKE_AT]))
+                else:  # an earlier attempt left it open
+                    tries = Tries(used=used, earlier=used)
+                histories.tries[row[_RUN]][row[_STEP]] = tries
+        elif not reopened or seq > reopened.get(row[_RUN], _FIRST_ATTEMPT)[0]:
+            records[row[_RUN]].append(as_record(row))
+        elif row[_STATUS] == StepStatus.FAILED:  # what failed is executed anew, with all that its policy allows
+            histories.tries[row[_RUN]][row[_STEP]] = Tries(used=row[_ATTEMPTS], earlier=row[_ATTEMPTS])
+        else:
+            histories.earlier[row[_RUN]][row[_STEP]] = as_record(row)
+    return histories

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.step import StepRecord
-from kagzi.store.sql.histories import sort_histories
+from kagzi.store.sql.histories import Histories, sort_histories
 from kagzi.store.sqlite.register import ALIVE
 from kagzi.store.sqlite.rows import RECORD_COLUMNS, Row, step_record
 from kagzi.store.sqlite.session import Session, each
@@ -66,7 +65,8 @@ due (run, priority, available_at) AS MATERIALIZED (
     ORDER BY l.priority DESC, available_at LIMIT ?5
 )
 SELECT r.rowid, r.run_id, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
-    r.started_at, r.parent_run_id, r.parked
+    CASE WHEN r.reopened_seq > 0 THEN r.attempt_started_at ELSE r.started_at END, r.parent_run_id, r.parked,
+    r.reopened_seq
 FROM due AS d CROSS JOIN workflow_runs AS r
 WHERE r.rowid = d.run
 ORDER BY d.priority DESC, d.available_at
@@ -75,7 +75,8 @@ ORDER BY d.priority DESC, d.available_at
 _TAKE = """
 UPDATE workflow_runs SET
     status = 'RUNNING', fence = fence + 1, worker_key = ?2, started_at = coalesce(started_at, ?3),
-    wakeups = wakeups + (status = 'SLEEPING'), available_at = NULL, waits = NULL
+    wakeups = wakeups + (status = 'SLEEPING'), available_at = NULL, waits = NULL,
+    attempt_started_at = CASE WHEN reopened_seq > 0 THEN coalesce(attempt_started_at, ?3) END
 WHERE rowid IN (SELECT value FROM json_each(?1))
 """
 
@@ -122,14 +123,16 @@ def _served(request: ClaimRequest) -> tuple[str, str, str]:
 def _with_histories(session: Session, rows: list[Row]) -> tuple[Claim, ...]:
     before = [row[1] for row in rows if row[8]]
     steps = session.rows(_HISTORIES, (_json(before),)) if before else ()
-    histories, tries = sort_histories(steps, step_record)
-    return tuple(_as_claim(row, session.now, tuple(histories.get(row[1], ())), tries.get(row[1], {})) for row in rows)
+    reopened = {row[1]: (row[14], session.now if row[11] is None else row[11]) for row in rows if row[14]}
+    histories = sort_histories(steps, step_record, reopened=reopened, as_moment=moment_or_none)
+    return tuple(_as_claim(row, session.now, histories) for row in rows)
 
 
-def _as_claim(row: Row, now: int, history: tuple[StepRecord, ...], tries: dict[str, int]) -> Claim:
+def _as_claim(row: Row, now: int, histories: Histories) -> Claim:
     """The run as it is after being taken."""
+    run_id = row[1]
     return Claim(
-        run_id=row[1],
+        run_id=run_id,
         id=row[2],
         workflow=row[3],
         version=row[4],
@@ -142,8 +145,10 @@ def _as_claim(row: Row, now: int, history: tuple[StepRecord, ...], tries: dict[s
         started_at=moment(now if row[11] is None else row[11]),
         parent_run_id=row[12],
         parked=row[13],
-        history=history,
-        tries=tries,
+        history=tuple(histories.records.get(run_id, ())),
+        tries=histories.tries.get(run_id, {}),
+        earlier=histories.earlier.get(run_id, {}),
+        reopened_seq=row[14],
     )
 
 

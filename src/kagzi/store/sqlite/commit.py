@@ -1,5 +1,7 @@
 """Changes of executions, each on its own predicate (run_id, fence, RUNNING), all under the file's write lock."""
 
+# ruff: noqa: S608 - SQL is put together from constants only.
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -10,10 +12,10 @@ import msgspec
 
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.run import TERMINAL, RunStatus
-from kagzi.model.step import StepRecord
+from kagzi.model.step import FailedAttempt, StepRecord
 from kagzi.store.sqlite.batches import BulkInsert
 from kagzi.store.sqlite.session import Doubtful, Session, Verb
-from kagzi.store.sqlite.times import micros_or_none, moment
+from kagzi.store.sqlite.times import micros, micros_or_none, moment
 
 # The object's keys are run_ids and its values fences, so that nothing has to be parsed twice.
 _OWNED = """
@@ -22,29 +24,55 @@ WHERE r.run_id = asked.key AND r.fence = asked.value AND r.status = 'RUNNING'
 """
 _OWNED_ONE = "SELECT 1 FROM workflow_runs AS r WHERE r.run_id = ? AND r.fence = ? AND r.status = 'RUNNING'"
 
-_RECORD = BulkInsert(
-    head="""
-        INSERT INTO step_runs (
-            run_id, step_id, seq, kind, status, output, error, attempts, started_at, finished_at, child_run_id
-        )
-    """,
-    row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    # Finished operations are immutable; one that was only shown as open is finished now.
-    tail="""
-        ON CONFLICT (run_id, step_id) DO UPDATE SET
-            seq = excluded.seq, kind = excluded.kind, status = excluded.status, output = excluded.output,
-            error = excluded.error, attempts = excluded.attempts,
-            started_at = coalesce(excluded.started_at, started_at), finished_at = excluded.finished_at,
-            wake_at = NULL, child_run_id = excluded.child_run_id
-        WHERE seq IS NULL
-    """,
+_INSERT_RECORD = """
+INSERT INTO step_runs (
+    run_id, step_id, seq, kind, status, output, error, attempts, started_at, finished_at, child_run_id
 )
+"""
+_RECORD_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Finished operations are immutable; one that was only shown as open is finished now.
+_ON_CONFLICT = """
+ON CONFLICT (run_id, step_id) DO UPDATE SET
+    seq = excluded.seq, kind = excluded.kind, status = excluded.status, output = excluded.output,
+    error = excluded.error, attempts = excluded.attempts,
+    started_at = coalesce(excluded.started_at, started_at), finished_at = excluded.finished_at,
+    wake_at = NULL, child_run_id = excluded.child_run_id
+WHERE seq IS NULL
+"""
+# In a later attempt of the run, what an earlier one recorded may be replaced; a record of this attempt may not.
+_OF_AN_EARLIER_ATTEMPT = """
+    OR seq <= (SELECT r.reopened_seq FROM workflow_runs AS r WHERE r.run_id = excluded.run_id)
+"""
+
+_RECORD = BulkInsert(head=_INSERT_RECORD, row=_RECORD_ROW, tail=_ON_CONFLICT)
+_RECORD_AGAIN = f"{_INSERT_RECORD} VALUES {_RECORD_ROW} {_ON_CONFLICT} {_OF_AN_EARLIER_ATTEMPT}"
+
+_NOTE_ATTEMPT = """
+INSERT INTO step_attempts (run_id, step_id, attempt, kind, message, error, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+
+_LEAVE_OPEN = f"""
+INSERT INTO step_runs (
+    run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts
+)
+VALUES (?, ?, 'STEP', 'RETRYING', ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_id, step_id) DO UPDATE SET
+    seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = excluded.error,
+    attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = excluded.wake_at,
+    max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts
+WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
+"""
+
+_REOPEN = """
+UPDATE workflow_runs SET reopened_seq = ?2, attempts = attempts + 1, attempt_started_at = NULL WHERE run_id = ?1
+"""
 
 _TRANSITION = """
 UPDATE workflow_runs SET
     status = ?2, output = ?3, error = ?4, waits = ?5, worker_key = NULL,
     available_at = CASE ?2
-        WHEN 'PENDING' THEN ?6
+        WHEN 'PENDING' THEN coalesce(?8, ?6)
         -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
         WHEN 'SLEEPING' THEN CASE WHEN inbox > ?7 THEN ?6 ELSE ?8 END
     END,
@@ -59,9 +87,7 @@ LIMIT 1
 """
 
 _RUN_THERE = "SELECT r.fence, r.status FROM workflow_runs AS r WHERE r.run_id = ?"
-_RECORD_THERE = """
-SELECT s.finished_at FROM step_runs AS s WHERE s.run_id = ? AND s.step_id = ? AND s.seq IS NOT NULL
-"""
+_RECORD_THERE = "SELECT s.finished_at FROM step_runs AS s WHERE s.run_id = ? AND s.step_id = ? AND s.seq >= ?"
 
 
 def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
@@ -72,8 +98,11 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
     if not _owns_all(session, fences):
         raise Doubtful
     now = session.now
-    rows = [_record_row(change, record, now) for change in every for record in change.records]
+    rows = [_record_row(change, record, now) for change in every if not change.replaces for record in change.records]
     if rows and _RECORD.run(session.connection, rows) < len(rows):
+        raise Doubtful
+    rare = [change for change in every if change.replaces or change.failed]
+    if not all(_write_rarities(session, change) for change in rare):
         raise Doubtful
     _let_go(session, [change for change in every if change.transition is not None])
     at = moment(now)
@@ -117,6 +146,33 @@ def _record_row(change: Change, record: StepRecord, now: int) -> tuple[Any, ...]
     )
 
 
+def _write_rarities(session: Session, change: Change) -> bool:
+    """Write what few changes hold: failed executions, and what replaces a record. False where that is not possible."""
+    now = session.now
+    written = True
+    if change.replaces:
+        for record in change.records:
+            written &= session.write(_RECORD_AGAIN, _record_row(change, record, now)) > 0
+    for failure in change.failed:
+        noted = (failure.attempt, failure.kind, failure.message, failure.error, now)
+        session.write(_NOTE_ATTEMPT, (change.run_id, failure.step_id, *noted))
+        if failure.wake_at is not None:
+            session.write(_LEAVE_OPEN, (change.run_id, *_open_row(failure)))
+    return written
+
+
+def _open_row(failure: FailedAttempt) -> tuple[Any, ...]:
+    return (
+        failure.step_id,
+        failure.error,
+        failure.attempt,
+        micros(failure.started_at),
+        micros_or_none(failure.wake_at),
+        failure.max_attempts,
+        failure.earlier_attempts,
+    )
+
+
 def _let_go(session: Session, changes: Iterable[Change]) -> None:
     """Write transitions of runs that are known to be ours."""
     now = session.now
@@ -133,6 +189,8 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
             asleep.append(change.run_id)
         else:
             session.due = True
+        if transition.reopened_seq is not None:
+            session.connection.execute(_REOPEN, (change.run_id, transition.reopened_seq))
         rows.append(
             (
                 change.run_id,
@@ -163,7 +221,9 @@ def _commit_carefully(session: Session, changes: Sequence[Change]) -> Committed:
     outcomes: list[Applied] = []
     earlier: dict[int, datetime] = {}
     for place, change in enumerate(changes):
-        times = [session.value(_RECORD_THERE, (change.run_id, record.step_id)) for record in change.records]
+        # What replaces a record of an earlier attempt is not there while that one still is.
+        wanted = [(change.run_id, each.step_id, each.seq if change.replaces else 0) for each in change.records]
+        times = [session.value(_RECORD_THERE, each) for each in wanted]
         outcome = _apply(session, change, times) if owned[place] else _outcome_before(session, change, times)
         outcomes.append(outcome)
         before = [time for time in times if time is not None]
@@ -174,7 +234,9 @@ def _commit_carefully(session: Session, changes: Sequence[Change]) -> Committed:
 
 def _apply(session: Session, change: Change, times: list[int | None]) -> Applied:
     rows = [_record_row(change, record, session.now) for record in change.records]
-    _RECORD.run(session.connection, rows)
+    if not change.replaces:
+        _RECORD.run(session.connection, rows)
+    _write_rarities(session, change)
     if change.transition is not None:
         _let_go(session, [change])
         return Applied.APPLIED

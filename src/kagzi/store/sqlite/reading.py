@@ -11,7 +11,7 @@ import msgspec
 
 from kagzi.ids import is_id
 from kagzi.model.run import RunFilter, RunId, RunOutcome, RunStatus, StoredRun
-from kagzi.model.step import StoredStep
+from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.store.sqlite.rows import (
     NO_PAYLOADS,
     PAYLOAD_COLUMNS,
@@ -23,7 +23,7 @@ from kagzi.store.sqlite.rows import (
     word,
 )
 from kagzi.store.sqlite.session import Session, each
-from kagzi.store.sqlite.times import micros
+from kagzi.store.sqlite.times import micros, moment
 
 _GET = f"SELECT {RUN_COLUMNS}, {PAYLOAD_COLUMNS} FROM workflow_runs AS r WHERE r.run_id = ?"
 
@@ -31,6 +31,14 @@ _FIND = f"SELECT {RUN_COLUMNS} FROM workflow_runs AS r WHERE r.namespace = ?"
 
 _STEPS = f"""
 SELECT {STEP_COLUMNS} FROM step_runs AS s WHERE s.run_id = ? ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
+"""
+
+_OPEN_STEPS = f"""
+SELECT {STEP_COLUMNS} FROM step_runs AS s WHERE s.run_id = ? AND s.seq IS NULL ORDER BY s.started_at, s.step_id
+"""
+
+_ATTEMPTS = """
+SELECT a.step_id, a.attempt, a.error, a.at FROM step_attempts AS a WHERE a.run_id = ? ORDER BY a.step_id, a.attempt
 """
 
 # Nothing is marked as awaited: within a process a hint costs nothing, and between processes the file itself is watched.
@@ -92,6 +100,15 @@ def _steps(session: Session, run_id: RunId) -> list[StoredStep]:
     return [stored_step(row) for row in session.rows(_STEPS, (run_id,))] if is_id(run_id) else []
 
 
+def _open_steps(session: Session, run_id: RunId) -> list[StoredStep]:
+    return [stored_step(row) for row in session.rows(_OPEN_STEPS, (run_id,))] if is_id(run_id) else []
+
+
+def _attempts(session: Session, run_id: RunId) -> list[StoredAttempt]:
+    rows = session.rows(_ATTEMPTS, (run_id,)) if is_id(run_id) else []
+    return [StoredAttempt(step_id=row[0], attempt=row[1], error=row[2], at=moment(row[3])) for row in rows]
+
+
 def _outcomes(session: Session, run_ids: Sequence[RunId]) -> list[RunOutcome]:
     return [
         RunOutcome(run_id=row[0], status=word(RUN_STATUSES, row[1]), output=row[2], error=row[3])
@@ -119,6 +136,8 @@ def _default_version(session: Session, name: WorkflowName) -> int | None:
 GET = each(_get)
 FIND = each(_find)
 STEPS = each(_steps)
+OPEN_STEPS = each(_open_steps)
+ATTEMPTS = each(_attempts)
 OUTCOMES = each(_outcomes)
 EXISTING = each(_existing)
 COUNT_OPEN = each(_count_open)

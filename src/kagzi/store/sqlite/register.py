@@ -42,7 +42,10 @@ _SHOW_OPEN = """
 INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at)
 SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5
 FROM workflow_runs AS r WHERE r.run_id = ?1 AND r.fence = ?2 AND r.status = 'RUNNING'
-ON CONFLICT DO NOTHING
+-- A step that waited for its next execution is now in it.
+ON CONFLICT (run_id, step_id) DO UPDATE SET
+    status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL
+WHERE seq IS NULL AND status = 'RETRYING'
 """
 
 _LEAVE = "UPDATE workers SET state = 'STOPPED', ended_at = ?2 WHERE key = ?1 AND ended_at IS NULL"

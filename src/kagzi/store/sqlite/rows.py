@@ -84,7 +84,7 @@ def stored_run(row: Row) -> StoredRun:
 
 
 STEP_COLUMNS = """s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at, s.finished_at,
-    s.wake_at, s.child_run_id"""
+    s.wake_at, s.child_run_id, s.max_attempts, s.earlier_attempts"""
 
 
 def stored_step(row: Row) -> StoredStep:
@@ -101,11 +101,13 @@ def stored_step(row: Row) -> StoredStep:
         finished_at=moment_or_none(row[8]),
         wake_at=moment_or_none(row[9]),
         child_run_id=row[10],
+        max_attempts=row[11],
+        earlier_attempts=row[12],
     )
 
 
 RECORD_COLUMNS = """s.run_id, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at,
-    s.finished_at, s.child_run_id"""
+    s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts"""
 
 
 def step_record(row: Row) -> StepRecord:

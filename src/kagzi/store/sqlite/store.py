@@ -14,7 +14,7 @@ from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
-from kagzi.model.step import StoredStep
+from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
@@ -125,6 +125,12 @@ class SqliteStore:
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
         return await self._read(reading.STEPS, run_id)
+
+    async def open_steps(self, run_id: RunId) -> list[StoredStep]:
+        return await self._read(reading.OPEN_STEPS, run_id)
+
+    async def attempts(self, run_id: RunId) -> list[StoredAttempt]:
+        return await self._read(reading.ATTEMPTS, run_id)
 
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         return await self._read(reading.OUTCOMES, run_ids)

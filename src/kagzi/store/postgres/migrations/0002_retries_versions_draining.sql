@@ -9,8 +9,14 @@ ALTER TABLE {schema}.workflow_runs ADD COLUMN reopened_seq integer NOT NULL DEFA
 -- and does something else there doesn't fit. NULL: it never parked, or under a release without this column.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN parked text;
 
+-- When a later attempt was first taken by a worker: its workflow time begins then. NULL in the first attempt.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN attempt_started_at timestamptz;
+
 -- How often the step may be executed by its retry policy: "attempt 2 of 5". NULL: without a limit, or not known.
 ALTER TABLE {schema}.step_runs ADD COLUMN max_attempts integer;
+
+-- Executions in earlier attempts of the run, which its retry policy does not count any more.
+ALTER TABLE {schema}.step_runs ADD COLUMN earlier_attempts integer NOT NULL DEFAULT 0;
 
 -- Somebody asked the worker to drain; it learns so from its next heartbeat.
 ALTER TABLE {schema}.workers ADD COLUMN drain_asked boolean NOT NULL DEFAULT false;

@@ -8,8 +8,14 @@ ALTER TABLE workflow_runs ADD COLUMN reopened_seq INTEGER NOT NULL DEFAULT 0;
 -- and does something else there doesn't fit. NULL: it never parked, or under a release without this column.
 ALTER TABLE workflow_runs ADD COLUMN parked TEXT;
 
+-- When a later attempt was first taken by a worker: its workflow time begins then. NULL in the first attempt.
+ALTER TABLE workflow_runs ADD COLUMN attempt_started_at INTEGER;
+
 -- How often the step may be executed by its retry policy: "attempt 2 of 5". NULL: without a limit, or not known.
 ALTER TABLE step_runs ADD COLUMN max_attempts INTEGER;
+
+-- Executions in earlier attempts of the run, which its retry policy does not count any more.
+ALTER TABLE step_runs ADD COLUMN earlier_attempts INTEGER NOT NULL DEFAULT 0;
 
 -- Somebody asked the worker to drain; it learns so from its next heartbeat.
 ALTER TABLE workers ADD COLUMN drain_asked INTEGER NOT NULL DEFAULT 0;

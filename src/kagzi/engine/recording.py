@@ -1,0 +1,184 @@
+"""What an execution's operations leave behind: each outcome becomes a change with its place in the order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.engine.deliveries import Delivery, decode_record
+from kagzi.engine.handles import WorkflowTimer
+from kagzi.engine.runner import RunningStep
+from kagzi.engine.time import EngineClock
+from kagzi.engine.timers import Timer
+from kagzi.errors import StepFailed
+from kagzi.model.change import Change
+from kagzi.model.claim import Claim
+from kagzi.model.step import StepKind, StepRecord, Tries
+from kagzi.payloads import Payloads
+from kagzi.rules import failures, lifecycle
+from kagzi.rules.classification import Classifier
+from kagzi.rules.retries import Attempts, next_wait, retrying
+
+
+class Surroundings(Protocol):
+    """What the recorder needs of the worker around it."""
+
+    clock: EngineClock
+    payloads: Payloads
+    classifiers: Sequence[Classifier]
+
+
+class Retry:
+    """What a change that notes a failed execution brings: its step is to be executed again."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: StepCall[Any]) -> None:
+        self.call = call
+
+
+Consequence = Delivery | Retry
+"""What happens once a change is durable."""
+
+
+class Recorder:
+    """Makes the changes of one run in memory, in the order of `seq`, and knows how often its steps were executed.
+
+    In a later attempt of the run it also has what the earlier ones finished, to be handed out again: each gets a new
+    place in the order, as this attempt may ask in another.
+    """
+
+    __slots__ = ("_around", "_claim", "_earlier", "_is_later_attempt", "_tries", "seq")
+
+    def __init__(self, claim: Claim, surroundings: Surroundings) -> None:
+        self._claim = claim
+        self._around = surroundings
+        self._tries: dict[str, Tries] = claim.tries
+        self._earlier = claim.earlier
+        self._is_later_attempt = claim.reopened_seq > 0
+        self.seq = claim.history[-1].seq if claim.history else claim.reopened_seq
+
+    def attempt(self, step_id: str) -> int:
+        """The number of the step's next execution, from 1."""
+        tries = self._tries.get(step_id)
+        return 1 if tries is None else tries.used + 1
+
+    def next_execution(self, call: StepCall[Any]) -> Timer | None:
+        """When a step that has failed is to be executed again; None for at once."""
+        tries = self._tries.get(call.step_id)
+        if tries is None or tries.wake_at is None:
+            return None
+        policy = call.options.retry
+        most = None if policy is None else policy.max_attempts
+        what = retrying(f"step {call.name!r}", made=tries.used - tries.earlier, most=most, at=tries.wake_at)
+        return Timer(call.step_id, tries.wake_at, call, what=what)
+
+    def result(self, running: RunningStep, value: Any) -> tuple[Change, Consequence]:
+        """The step's function returned `value`. Raises PayloadError, or what a type's own hooks raise."""
+        call = running.call
+        text, value = self._around.payloads.result_shape(call.fn).settle(value, where=f"step {call.name!r}")
+        change = lifecycle.checkpoint(
+            self._claim.run_id,
+            self._claim.fence,
+            step_id=call.step_id,
+            seq=self._next(),
+            output=text,
+            attempts=running.attempt,
+            started_at=running.started_at,
+            replaces=self._is_later_attempt,
+        )
+        return change, Delivery(call.step_id, value)
+
+    def failure(self, running: RunningStep, error: BaseException) -> tuple[Change, Consequence]:
+        """The step's function raised: the step is executed again, or has failed."""
+        call = running.call
+        now = self._around.clock.now()
+        described = failures.describe(error, now=now, classifiers=self._around.classifiers)
+        tries = self._tries.get(call.step_id)
+        earlier = 0 if tries is None else tries.earlier
+        attempts = Attempts(
+            made=running.attempt - earlier,
+            policy=call.options.retry,
+            retry_if=call.options.retry_if,
+            # By the run, the step and the attempt: as good as chance, and the same whoever reckons it.
+            chance=random.Random(f"{self._claim.run_id}:{call.step_id}:{running.attempt}").random,
+        )
+        wait = next_wait(described, error, attempts)
+        failed = lifecycle.failed_attempt(
+            call.step_id,
+            described,
+            attempt=running.attempt,
+            started_at=running.started_at,
+            wake_at=None if wait is None else now + wait,
+            max_attempts=None if attempts.policy is None else attempts.policy.max_attempts,
+            earlier=earlier,
+        )
+        if failed.wake_at is not None:
+            self._tries = self._tries | {
+                call.step_id: Tries(used=running.attempt, earlier=earlier, wake_at=failed.wake_at)
+            }
+            change = lifecycle.retry_step(self._claim.run_id, self._claim.fence, failed)
+            return change, Retry(call)
+        change = lifecycle.fail_step(
+            self._claim.run_id, self._claim.fence, failed, seq=self._next(), replaces=self._is_later_attempt
+        )
+        # Without `error` as its cause: a replay has only what is stored, and must show the body the same.
+        return change, Delivery(call.step_id, None, StepFailed(call.name, described))
+
+    def firing(self, timer: Timer) -> tuple[Change, Consequence]:
+        """A timer's time has passed."""
+        change = lifecycle.fire(
+            self._claim.run_id,
+            self._claim.fence,
+            step_id=timer.step_id,
+            seq=self._next(),
+            replaces=self._is_later_attempt,
+        )
+        return change, Delivery(timer.step_id, None)
+
+    def marking(self, marker: str) -> tuple[Change, Consequence]:
+        """The body took the changed path at a `ctx.patched`."""
+        change = lifecycle.mark(
+            self._claim.run_id,
+            self._claim.fence,
+            step_id=marker,
+            seq=self._next(),
+            replaces=self._is_later_attempt,
+        )
+        return change, Delivery(marker, None)
+
+    # -- later attempts of the run -----------------------------------------------------------------------------
+
+    @property
+    def has_earlier(self) -> bool:
+        """Whether earlier attempts of the run have finished something."""
+        return bool(self._earlier)
+
+    def finished_earlier(self, step_id: str, kind: StepKind) -> StepRecord | None:
+        """What an earlier attempt of the run recorded for this operation."""
+        record = self._earlier.get(step_id)
+        return record if record is not None and record.kind is kind else None
+
+    def handed_out(self, call: StepCall[Any], record: StepRecord) -> tuple[Change, Consequence]:
+        """The step was finished by an earlier attempt of the run, so its result is handed out, not made again (P10).
+
+        Raises PayloadError where the result doesn't fit the type that the code now names.
+        """
+        delivery = decode_record(call, record, self._around.payloads)
+        change = lifecycle.hand_out(self._claim.run_id, self._claim.fence, record, seq=self._next())
+        return change, delivery
+
+    def is_over_already(self, timer: Timer) -> bool:
+        """Whether an earlier attempt of the run has slept through this one.
+
+        Not so for the timers of timeouts: those belong to what they bound, which is done anew.
+        """
+        operation = timer.operation
+        is_sleep = isinstance(operation, Sleep) or (isinstance(operation, WorkflowTimer) and operation.is_sleep)
+        return is_sleep and self.finished_earlier(timer.step_id, StepKind.TIMER) is not None
+
+    def _next(self) -> int:
+        self.seq += 1
+        return self.seq
