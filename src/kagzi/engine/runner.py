@@ -6,7 +6,6 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
@@ -16,6 +15,8 @@ from typing import Any, Protocol
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.steps import StepInfo, current_step
+from kagzi.engine import threads
+from kagzi.engine.threads import StepThreads
 
 
 class StepOwner(Protocol):
@@ -85,7 +86,7 @@ class StepRunner:
     def __init__(self, *, limit: int, threads: int) -> None:
         self._free = limit
         self._queue: deque[RunningStep] = deque()
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="kagzi-step")
+        self._threads = StepThreads(threads)
         # Steps are begun wherever another ended or a commit returned; what that had set must not reach them.
         self._context = copy_context()
         self.running: dict[RunningStep, None] = {}
@@ -107,7 +108,7 @@ class StepRunner:
 
     def close(self) -> None:
         """Let go of the threads. Functions that still run in one go on until they return, unheard."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _launch(self, step: RunningStep) -> None:
         self._free -= 1
@@ -173,7 +174,7 @@ class StepRunner:
 
         try:
             async with limit:
-                return await self._call(step, begun=partial(loop.call_soon_threadsafe, begun))
+                return await self._call(step, begun=begun)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -192,17 +193,8 @@ class StepRunner:
     async def _call_in_thread(self, step: RunningStep, begun: Callable[[], object] | None) -> Any:
         call = step.call
         function = partial(step.fn, *call.args, **call.kwargs)
-        work: Callable[[], Any] = partial(copy_context().run, _in_thread, function, begun)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _in_thread(function: Callable[[], Any], begun: Callable[[], object] | None) -> Any:
-    if begun is not None:
-        begun()
-    try:
-        return function()
-    except StopIteration as error:  # a future can't carry it
-        raise RuntimeError("the step raised StopIteration") from error
+        label = {"run_id": step.owner.run_id, "step": call.name}
+        return await self._threads.call(function, label=label, on_begun=begun)
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:
@@ -210,13 +202,16 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
+_OWN_FILES = (__file__, threads.__file__)
+
+
 class StepTimeout(TimeoutError):
     """A step took longer than its timeout."""
 
 
 def _own_traceback(error: BaseException) -> Any:
-    """The traceback without this file's own frames at its outer end."""
+    """The traceback without the engine's own frames at its outer end."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__ and trace.tb_next is not None:
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN_FILES and trace.tb_next is not None:
         trace = trace.tb_next
     return trace
