@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,12 @@ from kagzi import (
     ErrorKind,
     KagziError,
     MigrationError,
+    NonRetryable,
     OutcomeUnknown,
     Parked,
     PayloadError,
     PayloadTooLarge,
+    RetryAfter,
     RunClosed,
     RunNotFound,
     StepError,
@@ -32,6 +35,7 @@ from kagzi import (
     WorkflowIOError,
     WorkflowNotRegistered,
 )
+from kagzi.model.retry import LONGEST_DELAY
 
 CAUSE = StepError(
     kind=ErrorKind.NETWORK_ERROR,
@@ -64,6 +68,8 @@ ERRORS: list[BaseException] = [
     ChildFailed("child", CAUSE, child_run_id="01a3"),
     DivergenceError("does not fit", expected=("a",), found=("b", "c")),
     WorkflowIOError("socket", "Do it in a step."),
+    NonRetryable("refused", kind=ErrorKind.NOT_FOUND, context={"card": "1"}),
+    RetryAfter(30, "later", kind=ErrorKind.SERVICE_UNAVAILABLE, context={"shop": "a"}),
     Parked(),
 ]
 
@@ -115,6 +121,8 @@ def test_the_tree_is_the_one_that_is_promised() -> None:
         "ChildFailed": "StepFailed",
         "DivergenceError": "KagziError",
         "WorkflowIOError": "KagziError",
+        "NonRetryable": "KagziError",
+        "RetryAfter": "KagziError",
         "Parked": "BaseException",
     }
 
@@ -140,3 +148,34 @@ def test_parked_passes_by_whoever_catches_exceptions() -> None:
 )
 def test_a_message_says_what_happened_to_which_thing_and_what_to_do(error: Exception, says: list[str]) -> None:
     assert [part for part in says if part not in str(error)] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "delay"),
+    [
+        (30, timedelta(seconds=30)),
+        (0.5, timedelta(milliseconds=500)),
+        (timedelta(hours=1), timedelta(hours=1)),
+        (-5, timedelta(0)),
+        (timedelta(days=-1), timedelta(0)),
+        (float("inf"), LONGEST_DELAY),
+        (1e300, LONGEST_DELAY),
+        (10**400, LONGEST_DELAY),
+        (timedelta.max, LONGEST_DELAY),
+    ],
+    ids=repr,
+)
+def test_a_wait_is_brought_between_zero_and_a_hundred_years(given: float | timedelta, delay: timedelta) -> None:
+    assert RetryAfter(given).delay == delay
+
+
+@pytest.mark.parametrize("wrong", [None, "30", True, float("nan")])
+def test_what_is_no_wait_is_refused_at_the_call(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="RetryAfter takes"):
+        RetryAfter(wrong)
+
+
+@pytest.mark.parametrize("decide", [NonRetryable, lambda **options: RetryAfter(1, **options)])
+def test_a_kind_that_there_is_not_is_refused_at_the_call(decide: Any) -> None:
+    with pytest.raises(ValueError, match="TEAPOT"):
+        decide(kind="TEAPOT")

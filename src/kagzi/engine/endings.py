@@ -8,6 +8,7 @@ from enum import Enum, auto
 from kagzi.errors import KagziError, WorkflowIOError
 from kagzi.model.change import Change
 from kagzi.model.run import RunStatus
+from kagzi.rules.excerpts import message_of
 
 _OTHER_LOOP = re.compile("attached to a different loop|bound to a different event loop")
 _ANOTHER_LOOP = re.compile("cannot be called from a running event loop|while another loop is running")
@@ -41,11 +42,12 @@ def ending_of(change: Change) -> Ending:
 
 def explained(error: BaseException) -> BaseException:
     """Say what it means that a body awaited something of the real loop, or ran a loop of its own."""
-    if not isinstance(error, RuntimeError):
+    if not issubclass(type(error), RuntimeError):
         return error
-    if _OTHER_LOOP.search(str(error)):
+    message = message_of(error, limit=1_000)
+    if _OTHER_LOOP.search(message):
         call = "awaiting a connection, a task or a lock that was made outside of the workflow"
-    elif _ANOTHER_LOOP.search(str(error)):
+    elif _ANOTHER_LOOP.search(message):
         call = "running an event loop, as asyncio.run does,"
     else:
         return error

@@ -2,85 +2,140 @@
 
 from __future__ import annotations
 
-import traceback
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
-from kagzi.errors import StepFailed
+from kagzi.errors import NonRetryable, RetryAfter, StepFailed, WorkflowFailed
 from kagzi.model.error import ErrorKind, StepError
-from kagzi.model.retry import LONGEST_DELAY
 from kagzi.rules.classification import Classifier, classify
+from kagzi.rules.classification.delays import bounded_s
+from kagzi.rules.classification.probes import guarded, is_a, members_of, origin_of, read
+from kagzi.rules.excerpts import context_of, message_of, shortened, size, traceback_of, type_of
 
+# Bytes of JSON. All that is told of a failure takes less than a quarter of a mebibyte: the whole of what leads to it
+# while there is room, then as many short forms as there may be.
 _MESSAGE_LIMIT = 10_000
-_TRACEBACK_LIMIT = 20_000
-_CAUSES_LIMIT = 10
+_TRACEBACK_LIMIT = 32_000
+_CONTEXT_LIMIT = 32_000
+_ROOM = 160_000
+_SHORT_MESSAGE_LIMIT = 500
+_MOST_ERRORS = 60
+_MOST_MEMBERS = 20
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(StepError)
 
 
 def describe(error: BaseException, *, now: datetime, classifiers: Sequence[Classifier] = ()) -> StepError:
-    """Describe an exception as data. An error that is a step's own failure keeps the kind it has.
+    """Describe an exception as data, with what it was raised from and what it holds, if it is a group.
 
-    The application's `classifiers` are asked for the kind in turn, before our own rules.
-
-    Never raises: a run must not hang because its error can't be told.
+    An error that is a step's own failure keeps the kind it has; of others the application's `classifiers` are asked in
+    turn, before our own rules. Never raises: a run must not hang because its error can't be told.
     """
     try:
-        return _own(error, now=now, classifiers=classifiers)
-    except Exception:  # such as a class whose name can't be asked for
+        return _told(error, _Telling(now, classifiers))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         message = "an exception of which nothing can be told"
         return StepError(kind=ErrorKind.UNKNOWN, type="Exception", message=message, retryable=True, occurred_at=now)
 
 
-def _own(error: BaseException, *, now: datetime, classifiers: Sequence[Classifier], depth: int = 0) -> StepError:
-    kind = classify(error, classifiers=classifiers)
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What it takes to tell of any of the errors that belong to a failure."""
+
+    now: datetime
+    classifiers: Sequence[Classifier]
+
+
+@dataclass(slots=True)
+class _Node:
+    """One error of those that belong to a failure, and what is beneath it."""
+
+    error: BaseException | StepError
+    told: StepError
+    causes: list[_Node] = field(default_factory=list)
+    left_out: int = 0
+
+
+def _told(error: BaseException, telling: _Telling) -> StepError:
+    """Tell of an error and of all that is beneath it, breadth first, each once, until there is no more room."""
+    nodes = [_Node(error, _own(error, telling))]
+    seen = {id(error)}
+    room = _ROOM
+    for node in nodes:  # which grows meanwhile
+        causes = _beneath(node.error)
+        if causes and node is nodes[0]:
+            room -= size(node.told)
+        for cause in causes:
+            if id(cause) in seen:
+                continue
+            if len(node.causes) == _MOST_MEMBERS or len(nodes) == _MOST_ERRORS:
+                node.left_out += 1
+                continue
+            seen.add(id(cause))
+            told = _own(cause, telling)
+            if (taken := size(told)) <= room:
+                room -= taken
+            else:
+                told = _in_short(told)
+            node.causes.append(_Node(cause, told))
+            nodes.append(node.causes[-1])
+    for node in reversed(nodes):
+        if node.causes:
+            node.told = dataclasses.replace(node.told, causes=tuple(cause.told for cause in node.causes))
+        if node.left_out:
+            context = {**node.told.context, "causes_left_out": node.left_out}
+            node.told = dataclasses.replace(node.told, context=context)
+    return nodes[0].told
+
+
+def _beneath(error: Any) -> list[BaseException | StepError]:
+    """What a group holds, what a step's or a run's failure was, and what an exception was raised from."""
+    if type(error) is StepError:
+        return [cause for cause in error.causes if type(cause) is StepError] if type(error.causes) is tuple else []
+    beneath: list[BaseException | StepError] = [*members_of(error)]
+    if is_a(error, StepFailed) or is_a(error, WorkflowFailed):
+        failure = read(error, "error")
+        if type(failure) is StepError:
+            beneath.append(failure)
+    origin = origin_of(error)
+    if origin is not None:
+        beneath.append(origin)
+    return beneath
+
+
+def _own(error: Any, telling: _Telling) -> StepError:
+    """An exception, or a failure that is data already, without what is beneath it."""
+    if type(error) is StepError:
+        alone = dataclasses.replace(error, causes=())
+        # Whoever made it by hand may have put anything into it, and it must come back from the store.
+        return decode_error(guarded(encode_error, alone) or "")
+    found = classify(error, now=telling.now, classifiers=telling.classifiers)
+    by_hand = is_a(error, NonRetryable) or is_a(error, RetryAfter)
+    context = context_of(error, limit=_CONTEXT_LIMIT) if by_hand else {}
+    if found.delay_s is not None:
+        context["retry_after_s"] = found.delay_s
     return StepError(
-        kind=kind,
-        message=_storable(_message(error), limit=_MESSAGE_LIMIT),
-        type=_storable(type(error).__name__, limit=255),
-        retryable=kind.retryable,
-        traceback=_storable(_traceback(error), limit=_TRACEBACK_LIMIT),
-        occurred_at=now,
-        causes=(error.error,)
-        if isinstance(error, StepFailed)
-        else _causes(error, now=now, classifiers=classifiers, depth=depth),
+        kind=found.kind,
+        message=message_of(error, limit=_MESSAGE_LIMIT),
+        type=type_of(error),
+        context=context,
+        retryable=found.retryable,
+        traceback=traceback_of(error, limit=_TRACEBACK_LIMIT),
+        occurred_at=telling.now,
     )
 
 
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as failure:  # a run must not hang because its error can't be told
-        return f"its message can't be told: __str__ raised {type(failure).__name__}"
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error, chain=False))
-    except Exception as failure:  # as above; a SyntaxError with odd fields is enough
-        return f"the traceback can't be told: formatting it raised {type(failure).__name__}"
-
-
-def _causes(
-    error: BaseException, *, now: datetime, classifiers: Sequence[Classifier], depth: int
-) -> tuple[StepError, ...]:
-    if depth >= _CAUSES_LIMIT:
-        return ()
-    if isinstance(error, BaseExceptionGroup):
-        causes = error.exceptions[:_CAUSES_LIMIT]
-    else:
-        causes = (error.__cause__,) if error.__cause__ is not None else ()
-    return tuple(_own(cause, now=now, classifiers=classifiers, depth=depth + 1) for cause in causes)
-
-
-def _storable(text: str, *, limit: int) -> str:
-    """Cut to `limit` characters and replace what no store keeps (lone surrogates)."""
-    if len(text) > limit:
-        text = text[: limit - 3] + "..."
-    return text.encode("utf-8", "replace").decode()
+def _in_short(told: StepError) -> StepError:
+    message = shortened(told.message, limit=_SHORT_MESSAGE_LIMIT)
+    return dataclasses.replace(told, message=message, type=shortened(told.type, limit=255), traceback="", context={})
 
 
 def retry_after(error: StepError) -> timedelta | None:
@@ -88,10 +143,8 @@ def retry_after(error: StepError) -> timedelta | None:
 
     None where nothing was asked, or nothing that makes sense. A hundred years at most.
     """
-    delay_s = error.context.get("retry_after_s")
-    if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or delay_s != delay_s:  # the last is NaN
-        return None
-    return timedelta(seconds=min(max(delay_s, 0), LONGEST_DELAY.total_seconds()))
+    delay_s = bounded_s(error.context.get("retry_after_s"))
+    return None if delay_s is None else timedelta(seconds=delay_s)
 
 
 def encode_error(error: StepError) -> str:

@@ -1,0 +1,1 @@
+"""Pure decisions: of what kind errors are and what is kept of them."""

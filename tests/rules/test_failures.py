@@ -1,0 +1,501 @@
+"""What is kept of an exception: its kind, its text, its causes, in a bounded size, and whatever it does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kagzi import ErrorKind, NonRetryable, RetryAfter, StepError, StepFailed, WorkflowFailed
+from kagzi.rules.failures import decode_error, describe, encode_error
+
+NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
+LARGEST = 256 * 1024
+NO_NAMES = {0: "x", 0xD800: "x"}  # what the name of a class can't hold
+
+
+def told(error: BaseException) -> StepError:
+    """Describe an error, and see that it can be stored, comes back as it was, and is not too large."""
+    described = describe(error, now=NOW)
+    text = encode_error(described)
+    assert decode_error(text) == described
+    assert len(text.encode()) < LARGEST
+    return described
+
+
+def raised(error: BaseException) -> BaseException:
+    """An error that has a traceback."""
+    try:
+        raise error
+    except BaseException as raised:
+        return raised
+
+
+def every(error: StepError) -> Iterator[StepError]:
+    """An error and all that is beneath it."""
+    yield error
+    for cause in error.causes:
+        yield from every(cause)
+
+
+# -- chains ------------------------------------------------------------------------------------------------------
+
+
+def test_what_an_error_was_raised_from_is_kept() -> None:
+    try:
+        try:
+            raise KeyError("a")
+        except KeyError as error:
+            raise ConnectionError("b") from error
+    except ConnectionError as error:
+        described = told(error)
+
+    assert [(each.type, each.message, each.kind) for each in every(described)] == [
+        ("ConnectionError", "b", ErrorKind.NETWORK_ERROR),
+        ("KeyError", "'a'", ErrorKind.UNKNOWN),
+    ]
+    assert "raise KeyError" in described.causes[0].traceback
+    assert "raise KeyError" not in described.traceback
+
+
+def test_what_was_being_handled_is_kept_as_well() -> None:
+    try:
+        try:
+            raise KeyError("a")
+        except KeyError:
+            raise ValueError("b")  # noqa: B904 - that is the point
+    except ValueError as error:
+        described = told(error)
+
+    assert [each.type for each in every(described)] == ["ValueError", "KeyError"]
+
+
+def test_what_was_being_handled_is_left_out_where_that_is_asked_for() -> None:
+    try:
+        try:
+            raise KeyError("a")
+        except KeyError:
+            raise ValueError("b") from None
+    except ValueError as error:
+        described = told(error)
+
+    assert described.causes == ()
+
+
+def a_chain(length: int, make: Callable[[int], BaseException] = lambda number: ValueError(number)) -> BaseException:
+    """An error that was raised from another, and so on."""
+    error = make(length)
+    for number in reversed(range(length)):
+        outer = make(number)
+        outer.__cause__ = error
+        error = outer
+    return error
+
+
+def test_of_a_long_chain_the_near_end_is_kept() -> None:
+    described = told(a_chain(5000))
+
+    kept = list(every(described))
+    assert [each.message for each in kept] == [str(number) for number in range(60)]
+    assert kept[-1].context == {"causes_left_out": 1}
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_chain_that_bites_its_tail_ends(length: int) -> None:
+    errors = [ValueError(number) for number in range(length)]
+    for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
+        error.__cause__ = cause
+
+    assert [each.message for each in every(told(errors[0]))] == [str(number) for number in range(length)]
+
+
+def test_a_group_in_its_own_chain_ends() -> None:
+    member = ValueError("in")
+    group = ExceptionGroup("out", [member])
+    member.__cause__ = group
+    group.__cause__ = member
+
+    assert [each.type for each in every(told(group))] == ["ExceptionGroup", "ValueError"]
+
+
+# -- groups ------------------------------------------------------------------------------------------------------
+
+
+def test_the_members_of_a_group_and_what_it_was_raised_from_are_kept() -> None:
+    group = ExceptionGroup("several", [TimeoutError("a"), ExceptionGroup("in", [TimeoutError("b")])])
+    group.__cause__ = KeyError("c")
+
+    described = told(group)
+
+    assert (described.kind, described.retryable) == (ErrorKind.TIMEOUT, True)
+    assert described.message == "several (2 sub-exceptions)"
+    assert [each.type for each in described.causes] == ["TimeoutError", "ExceptionGroup", "KeyError"]
+    assert [each.message for each in described.causes[1].causes] == ["b"]
+
+
+def test_a_group_of_ten_thousand_is_counted_whole_and_told_in_part() -> None:
+    members = [TimeoutError(number) for number in range(10_000)]
+
+    described = told(ExceptionGroup("many", members))
+    spoilt = told(ExceptionGroup("many", [*members, NonRetryable("the last one")]))
+
+    assert (described.kind, described.retryable) == (ErrorKind.TIMEOUT, True)
+    assert len(described.causes) == 20
+    assert described.context == {"causes_left_out": 9_980}
+    assert (spoilt.kind, spoilt.retryable) == (ErrorKind.UNKNOWN, False)
+
+
+def test_groups_nested_deep_end() -> None:
+    group: ExceptionGroup[Exception] = ExceptionGroup("leaf", [TimeoutError()])
+    for _ in range(5_000):
+        group = ExceptionGroup("level", [group])
+
+    described = told(group)
+
+    assert described.kind is ErrorKind.TIMEOUT
+    assert len(list(every(described))) == 60
+
+
+def test_a_group_that_holds_another_many_times_over_is_looked_at_once() -> None:
+    group: ExceptionGroup[Exception] = ExceptionGroup("leaf", [TimeoutError()])
+    for _ in range(200):  # 2**200 ways lead to the leaf
+        group = ExceptionGroup("level", [group, group])
+
+    assert told(group).kind is ErrorKind.TIMEOUT
+
+
+# -- failures of steps and runs ----------------------------------------------------------------------------------
+
+
+def test_a_failed_step_is_told_with_the_error_it_is_stored_with() -> None:
+    inner = told(raised(a_chain(3)))
+
+    described = told(StepFailed("charge", inner))
+
+    assert (described.kind, described.retryable, described.type) == (inner.kind, inner.retryable, "StepFailed")
+    assert described.causes == (inner,)
+    assert told(WorkflowFailed("01a2", "pay", inner)).causes == (inner,)
+
+
+def test_failures_within_failures_do_not_grow() -> None:
+    described = told(ExceptionGroup("many", [ValueError("x" * 100_000) for _ in range(100)]))
+
+    for _ in range(50):  # as children of children fail
+        described = told(StepFailed("child", described))
+
+    assert "many" in "".join(each.message for each in every(described))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        "no error",
+        StepError(kind="TEAPOT", message="", type=""),  # type: ignore[arg-type] # as somebody may make it by hand
+        StepError(kind=ErrorKind.TIMEOUT, message=5, type=None, context=None),  # type: ignore[arg-type] # as above
+        StepError(kind=ErrorKind.TIMEOUT, message="", type="", context={"a": object()}),
+        StepError(kind=ErrorKind.TIMEOUT, message="\ud800", type="", causes=5),  # type: ignore[arg-type] # as above
+        StepError(kind=ErrorKind.TIMEOUT, message="", type="", causes=(None,)),  # type: ignore[arg-type] # as above
+    ],
+)
+def test_a_failure_that_was_made_by_hand_and_badly_is_told_all_the_same(odd: Any) -> None:
+    failure = StepFailed.__new__(StepFailed)
+    failure.error = odd
+
+    assert told(failure).type == "StepFailed"
+
+
+# -- what its raiser wants to be known ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [NonRetryable, partial(RetryAfter, 5)], ids=["no", "later"])
+def test_a_context_is_kept_as_json_values_and_anything_else_as_text(make: Any) -> None:
+    context = {
+        "card": "1",
+        "amount": 1.5,
+        "ok": None,
+        "list": [1, (2, 3)],
+        "huge": 2**70,
+        "nan": float("nan"),
+        "when": NOW,
+        "kind": ErrorKind.TIMEOUT,
+        5: {"in": {1}},
+        "bytes": b"a",
+    }
+
+    kept = told(make("no", context=context)).context
+    kept.pop("retry_after_s", None)
+
+    assert kept == {
+        "card": "1",
+        "amount": 1.5,
+        "ok": None,
+        "list": [1, [2, 3]],
+        "huge": str(2**70),
+        "nan": "nan",
+        "when": repr(NOW),
+        "kind": "TIMEOUT",
+        "5": {"in": "{1}"},
+        "bytes": "b'a'",
+    }
+
+
+def test_a_context_that_leads_back_to_itself_or_is_too_large_is_cut() -> None:
+    circle: dict[str, Any] = {"first": "kept"}
+    circle["self"] = circle
+    long = "x" * 100_000
+    large = {f"key {number}": [long, {long: long}] for number in range(10_000)}
+
+    assert told(NonRetryable("no", context=circle)).context["first"] == "kept"
+    assert "key 0" in told(NonRetryable("no", context=large)).context
+
+
+class Untellable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_a_context_that_can_not_be_shown_is_told_as_such() -> None:
+    kept = told(NonRetryable("no", context={"value": Untellable(), "next": 1})).context
+
+    assert kept["next"] == 1
+    assert "__repr__ raised RuntimeError" in kept["value"]
+
+
+def test_a_decision_by_hand_keeps_what_it_was_raised_from() -> None:
+    try:
+        try:
+            raise ConnectionError("original")
+        except ConnectionError as error:
+            raise NonRetryable("no use", kind=ErrorKind.NOT_FOUND, context={"card": "1"}) from error
+    except NonRetryable as error:
+        described = told(error)
+
+    assert (described.kind, described.retryable, described.context) == (ErrorKind.NOT_FOUND, False, {"card": "1"})
+    assert [each.message for each in described.causes] == ["original"]
+
+
+def test_only_a_decision_by_hand_has_a_context() -> None:
+    error: Any = ValueError("bad")
+    error.context = {"card": "1"}
+
+    assert told(error).context == {}
+
+
+# -- texts -------------------------------------------------------------------------------------------------------
+
+
+def test_notes_are_kept_beneath_the_traceback() -> None:
+    error = raised(ValueError("bad"))
+    error.add_note("of order 5")
+    error.add_note("🦔")
+
+    assert told(error).traceback.endswith("ValueError: bad\nof order 5\n🦔\n")
+
+
+def test_a_traceback_says_what_python_would_say() -> None:
+    traceback = told(raised(NonRetryable("bad"))).traceback
+
+    assert traceback.startswith("Traceback (most recent call last):\n  File ")
+    assert "in raised\n    raise error\n" in traceback
+    assert traceback.endswith("kagzi.errors.NonRetryable: bad\n")
+
+
+def recurse(depth: int) -> None:
+    if depth == 0:
+        raise ValueError("bottom")
+    (recurse_again if depth % 2 else recurse)(depth - 1)
+
+
+def recurse_again(depth: int) -> None:
+    recurse(depth)
+
+
+def test_of_a_long_traceback_both_ends_are_kept() -> None:
+    with pytest.raises(ValueError, match="bottom") as failure:
+        recurse(400)
+
+    traceback = told(failure.value).traceback
+
+    assert "in test_of_a_long_traceback" in traceback
+    assert "more frames ..." in traceback
+    assert 'raise ValueError("bottom")' in traceback
+
+
+def test_of_a_traceback_with_long_lines_the_end_is_kept() -> None:
+    line = "1 / 0  # " + "x" * 300_000
+    with pytest.raises(ZeroDivisionError) as failure:
+        exec(compile(line, __file__, "exec"))
+    failure.value.add_note("n" * 300_000)
+
+    traceback = told(failure.value).traceback
+
+    assert "ZeroDivisionError: division by zero\n" in traceback
+
+
+@pytest.mark.parametrize("character", ["x", "é", "🦔", "\0", "\ud800", '"', "\\"])
+def test_no_text_is_too_long(character: str) -> None:
+    long = character * 1_000_000
+
+    described = told(raised(type(long[:5000].translate(NO_NAMES), (ValueError,), {})(long)))
+
+    assert 1_000 < len(described.message) <= 10_000
+    assert described.message.endswith("...")
+
+
+# -- whatever an exception does ----------------------------------------------------------------------------------
+
+
+class Trap:
+    """Raises whatever is asked of it."""
+
+    def __init__(self, failure: type[BaseException]) -> None:
+        self._failure = failure
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is not None:
+            raise self._failure("a trap")
+        return self
+
+
+PYTHONS_HOOKS = {
+    "__class__",
+    "__str__",
+    "__repr__",
+    "__cause__",
+    "__context__",
+    "__suppress_context__",
+    "__traceback__",
+}
+OTHER_HOOKS = {
+    *("__notes__", "args", "status_code", "status", "code", "response", "resp", "headers", "sqlstate", "pgcode"),
+    *("sqlite_errorcode", "orig", "reason", "connection_invalidated", "retry_after", "errno", "filename"),
+    *("context", "kind", "delay", "error"),
+}
+HOOKS = PYTHONS_HOOKS | OTHER_HOOKS | {"exceptions"}
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, AttributeError, SystemExit, RecursionError, GeneratorExit])
+@pytest.mark.parametrize(
+    "base", [Exception, OSError, FileNotFoundError, TimeoutError, NonRetryable, RetryAfter, StepFailed, ExceptionGroup]
+)
+def test_an_exception_all_of_whose_hooks_raise_is_told(base: Any, failure: type[BaseException]) -> None:
+    hostile: Any = type("Hostile", (base,), {hook: Trap(failure) for hook in HOOKS})
+    error = hostile.__new__(hostile, "message", [ValueError("in")])
+
+    described = told(error)
+
+    assert described.type == "Hostile"
+    assert described.traceback
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda name: 1 / 0,
+        lambda name: sys.exit(),
+        lambda name: object(),
+        Trap,
+        lambda name: 429,
+    ],
+)
+def test_an_exception_that_answers_to_every_name_is_told(answer: Callable[[str], Any]) -> None:
+    class Answering(Exception):
+        def __getattr__(self, name: str) -> Any:
+            return answer(name)
+
+    assert told(raised(Answering("bad"))).type == "Answering"
+
+
+def test_an_exception_that_is_a_circle_of_mirrors_is_told() -> None:
+    class Mirror(Exception):
+        def __getattr__(self, name: str) -> Any:
+            return self
+
+        def __call__(self, *args: Any) -> Any:
+            return self
+
+    assert told(Mirror("bad")).kind is ErrorKind.UNKNOWN
+
+
+def test_texts_of_classes_of_their_own_are_made_plain() -> None:
+    class Text(str):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            raise RuntimeError("no")
+
+        def encode(self, *args: Any) -> Any:
+            raise RuntimeError("no")
+
+        __getitem__ = __str__ = isascii = encode
+
+    class Speaking(Exception):
+        def __str__(self) -> str:
+            return Text("said")
+
+    Speaking.__module__ = Text("somewhere")
+    error = Speaking()
+    error.__notes__ = [Text("noted"), 5, Untellable()]  # type: ignore[list-item] # that is the point
+
+    described = told(error)
+
+    assert described.message == "said"
+    assert described.traceback.startswith("somewhere.")
+
+
+hostile_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.integers(min_value=400, max_value=599),
+        st.floats(),
+        st.text(alphabet=st.characters(exclude_categories=())),
+        st.binary(),
+        st.sampled_from(
+            ["40001", "ThrottlingException", "retry-after", "\ud800", ErrorKind.TIMEOUT, ValueError, object()]
+        ),
+        st.builds(ValueError, st.text()),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["Error", "Code", "ResponseMetadata", "HTTPStatusCode", "HTTPHeaders", "Retry-After", "a"]),
+            inner,
+            max_size=4,
+        ),
+        st.builds(RetryAfter, st.floats(allow_nan=False), st.text(), context=st.dictionaries(st.text(), inner)),
+        st.builds(NonRetryable, st.text(), context=st.dictionaries(st.text(), inner)),
+    ),
+    max_leaves=12,
+)
+fields = st.dictionaries(st.sampled_from(sorted(OTHER_HOOKS)), hostile_values, max_size=6)
+BASES: list[Any] = [Exception, OSError, FileNotFoundError, KeyError, UnicodeError, NonRetryable, StepFailed]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(BASES), fields, st.text()), min_size=1, max_size=4), st.booleans())
+def test_no_exception_is_too_strange(parts: list[tuple[Any, dict[str, Any], str]], grouped: bool) -> None:
+    errors: list[Exception] = []
+    for base, attributes, message in parts:
+        error = base.__new__(base, message)
+        for name, value in attributes.items():
+            try:
+                setattr(error, name, value)
+            except (TypeError, ValueError, AttributeError):
+                continue
+        if errors:
+            error.__cause__ = errors[-1]
+        errors.append(error)
+
+    described = told(ExceptionGroup("several", errors) if grouped else errors[-1])
+
+    assert isinstance(described.kind, ErrorKind)
+    assert isinstance(described.retryable, bool)
