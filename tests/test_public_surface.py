@@ -66,7 +66,7 @@ ERRORS = {
 }
 VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
 SYNC = {"Pending", "SyncWorkflowContext"}
-GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
+RETRIES = {"Attempt", "RetryPolicy", "RetryPredicate"}
 GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
 NOUNS = {
     "ErrorKind",
@@ -85,7 +85,7 @@ SEAMS = {"PayloadCodec", "Settings"}
 
 
 def test_exactly_what_is_promised_is_exported() -> None:
-    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | GROUPS | NOUNS | SEAMS | {"__version__"}
+    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | GROUPS | RETRIES | NOUNS | SEAMS | {"__version__"}
     assert len(kagzi.__all__) == len(set(kagzi.__all__))
 
 
@@ -189,6 +189,11 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     kagzi.RetryAfter.__init__: "self, delay, message, *, kind, context",
     kagzi.step: "function, /, *, retry, retry_if, timeout",
     kagzi.step_info: "",
+    kagzi.RetryPolicy.exponential: "initial, maximum, multiplier, max_attempts, jitter",
+    kagzi.RetryPolicy.fixed: "delay, max_attempts, jitter",
+    kagzi.RetryPolicy.none: "",
+    kagzi.RetryPredicate.on_error_kind: "*kinds",
+    kagzi.RetryPredicate.on_types: "*types",
 }
 
 

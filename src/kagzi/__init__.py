@@ -34,16 +34,19 @@ from kagzi.errors import (
     WorkflowNotRegistered,
 )
 from kagzi.model.error import ErrorKind, StepError
+from kagzi.model.retry import RetryPolicy
 from kagzi.model.run import Run, RunStatus
-from kagzi.model.step import Step, StepKind, StepStatus
+from kagzi.model.step import Attempt, Step, StepKind, StepStatus
 from kagzi.model.worker import RegisteredWorker, WorkerState
 from kagzi.payloads import PayloadCodec
+from kagzi.rules.retries import RetryPredicate
 from kagzi.settings import Settings
 from kagzi.worker.worker import Worker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attempt",
     "ChildFailed",
     "ConfigError",
     "ConflictError",
@@ -65,6 +68,8 @@ __all__ = [
     "Pending",
     "RegisteredWorker",
     "RetryAfter",
+    "RetryPolicy",
+    "RetryPredicate",
     "Run",
     "RunClosed",
     "RunNotFound",
