@@ -213,8 +213,8 @@ class RetryAfter(KagziError):
     """Raised by a step that is worth another attempt after `delay` (seconds or timedelta), and not before.
 
     The delay is between zero and a hundred years: what lies outside, such as the time until a moment that has passed,
-    is brought inside. `kind` and `context` are those of `NonRetryable`. Without a retry policy there is no other
-    attempt, and the step has failed.
+    is brought inside. `kind` and `context` are those of `NonRetryable`. It counts against a policy's `max_attempts`;
+    without a policy it is heeded each time.
     """
 
     def __init__(
