@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
-from kagzi import WorkflowContext
+from kagzi import Ok, ParallelErrorStrategy, ParallelExecutor, WorkflowContext
 from kagzi.authoring.calls import StepCall
 
 
@@ -191,9 +191,39 @@ class Patched:
     old: Part
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """`ctx.parallel`: branches by call and by coroutine, a part in the block itself; or an executor and `join`."""
+
+    parts: tuple[Part, ...]
+    block: Part
+    collect: bool
+    limit: int | None
+    join: bool
+
+
+@dataclass(frozen=True)
+class Together:
+    """`ctx.gather`, `ctx.race`."""
+
+    parts: tuple[Part, ...]
+    first: bool
+
+
+@dataclass(frozen=True)
+class Map:
+    """`ctx.map`, where every `fails`th item fails."""
+
+    count: int
+    fails: int
+    collect: bool
+    limit: int | None
+
+
 Part = (
     Step | Twice | Sleep | Facts | Raise | Seq | Repeat | Branch | Gather | Group | Race | Ordered | Timeout | Try
     | Stubborn | Shield | Background | Join | Cancel | Put | Get | Ring | Listen | Exclusive | Patched
+    | Parallel | Together | Map
 )  # fmt: skip
 
 
@@ -391,6 +421,50 @@ class Machine:
             self.note("in")
             return await self.run(part.part)
 
+    async def parallel(self, part: Parallel) -> list[str]:
+        group = self._ctx.parallel("group", _STRATEGY[part.collect], part.limit)
+        try:
+            if part.join:
+                await self._branches(group, part)
+                await group.join()
+            else:
+                async with group:
+                    await self._branches(group, part)
+        finally:
+            self.note("the group is over", asyncio.current_task().cancelling())  # type: ignore[union-attr]
+        results = [repr(result.value if isinstance(result, Ok) else result.exception) for result in group.results]
+        self.note("results", results)
+        return results
+
+    async def _branches(self, group: ParallelExecutor, part: Parallel) -> None:
+        for each in part.parts:
+            match each:
+                case Step():
+                    call = group.step(each.name, self._fail if each.fails else self._succeed)
+                    self.note("asked", call.step_id)
+                case Sleep(named=True):
+                    group.sleep("rest", each.seconds)
+                case _:
+                    group.start(self.start(each))
+        await self.run(part.block)
+
+    async def together(self, part: Together) -> list[str]:
+        # Coroutines last: where a step's call raises Parked, one that was made before would never be awaited.
+        begun = [self.start(each) if isinstance(each, Step | Shield) else None for each in part.parts]
+        calls = [call or self.run(each) for call, each in zip(begun, part.parts, strict=True)]
+        results = await (self._ctx.race(*calls) if part.first else self._ctx.gather(*calls))
+        self.note("together", repr(results))
+        return [repr(result) for result in results]
+
+    async def map(self, part: Map) -> list[str]:
+        def each(item: int) -> int:
+            return self._fail() if item % part.fails == 0 else self._succeed()
+
+        items = range(1, 1 + part.count)
+        results = await self._ctx.map("item", each, items, max_concurrency=part.limit, on_error=_STRATEGY[part.collect])
+        self.note("mapped", repr(results))
+        return [repr(result) for result in results]
+
     async def patched(self, part: Patched) -> Any:
         answer = self._ctx.patched(part.change_id)
         self.note("patched", part.change_id, answer)
@@ -423,7 +497,12 @@ _CARRY_OUT: dict[type, Callable[[Machine, Any], Awaitable[Any]]] = {
     Listen: Machine.listen,
     Exclusive: Machine.exclusive,
     Patched: Machine.patched,
+    Parallel: Machine.parallel,
+    Together: Machine.together,
+    Map: Machine.map,
 }
+
+_STRATEGY = {False: ParallelErrorStrategy.FAIL_FAST, True: ParallelErrorStrategy.COLLECT_ALL}
 
 
 def _result(future: asyncio.Future[Any]) -> str:
@@ -456,6 +535,7 @@ class Choices:
 
 _DEPTH = 5
 _SECONDS = (0.0, 0.5, 2.0, 30.0, 5000.0)
+_LIMITS = (None, 1, 2, 3)
 _UNTIL = (asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED)
 
 
@@ -500,6 +580,9 @@ _LEAVES: tuple[Callable[[Choices], Part], ...] = (
     lambda choices: Get(),
     lambda choices: Ring(),
     lambda choices: Listen(),
+    lambda choices: Map(
+        choices.below(6), 2 + choices.below(9), collect=choices.flag(), limit=_LIMITS[choices.below(4)]
+    ),
 )
 
 _NODES: tuple[Callable[[Choices, int], Part], ...] = (
@@ -520,4 +603,19 @@ _NODES: tuple[Callable[[Choices, int], Part], ...] = (
     lambda choices, depth: Background(_part(choices, depth)),
     lambda choices, depth: Exclusive(_part(choices, depth), places=1 + choices.below(2)),
     lambda choices, depth: Patched("xyz"[choices.below(3)], _part(choices, depth), _part(choices, depth)),
+    lambda choices, depth: _parallel(choices, depth),
+    lambda choices, depth: _parallel(choices, depth),
+    lambda choices, depth: _parallel(choices, depth),
+    lambda choices, depth: Together(_parts(choices, depth), first=choices.flag()),
+    lambda choices, depth: Together(_parts(choices, depth), first=choices.flag()),
 )
+
+
+def _parallel(choices: Choices, depth: int) -> Parallel:
+    return Parallel(
+        _parts(choices, depth),
+        _part(choices, depth),
+        collect=choices.flag(),
+        limit=_LIMITS[choices.below(4)],
+        join=choices.below(4) == 3,
+    )
