@@ -5,9 +5,11 @@ from kagzi.authoring.builder import StepBuilder
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
+from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
 from kagzi.authoring.steps import StepInfo, step, step_info
-from kagzi.authoring.sync_context import Pending, SyncWorkflowContext
+from kagzi.authoring.sync_context import SyncWorkflowContext
+from kagzi.authoring.sync_groups import SyncParallelExecutor
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.workflow import Workflow
 from kagzi.errors import (
@@ -84,6 +86,7 @@ __all__ = [
     "StepKind",
     "StepStatus",
     "StoreUnavailable",
+    "SyncParallelExecutor",
     "SyncWorkflowContext",
     "VersionNotFound",
     "Worker",

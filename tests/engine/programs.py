@@ -422,7 +422,7 @@ class Machine:
             return await self.run(part.part)
 
     async def parallel(self, part: Parallel) -> list[str]:
-        group = self._ctx.parallel("group", _STRATEGY[part.collect], part.limit)
+        group = self._ctx.parallel("group", STRATEGY[part.collect], part.limit)
         try:
             if part.join:
                 await self._branches(group, part)
@@ -461,7 +461,7 @@ class Machine:
             return self._fail() if item % part.fails == 0 else self._succeed()
 
         items = range(1, 1 + part.count)
-        results = await self._ctx.map("item", each, items, max_concurrency=part.limit, on_error=_STRATEGY[part.collect])
+        results = await self._ctx.map("item", each, items, max_concurrency=part.limit, on_error=STRATEGY[part.collect])
         self.note("mapped", repr(results))
         return [repr(result) for result in results]
 
@@ -502,7 +502,7 @@ _CARRY_OUT: dict[type, Callable[[Machine, Any], Awaitable[Any]]] = {
     Map: Machine.map,
 }
 
-_STRATEGY = {False: ParallelErrorStrategy.FAIL_FAST, True: ParallelErrorStrategy.COLLECT_ALL}
+STRATEGY = {False: ParallelErrorStrategy.FAIL_FAST, True: ParallelErrorStrategy.COLLECT_ALL}
 
 
 def _result(future: asyncio.Future[Any]) -> str:

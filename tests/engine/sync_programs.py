@@ -7,9 +7,10 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from kagzi import Pending, SyncWorkflowContext
+from kagzi import Ok, Pending, SyncParallelExecutor, SyncWorkflowContext
 from kagzi.authoring.sync_context import as_coroutine_function
 from tests.engine.programs import (
+    STRATEGY,
     Background,
     Boom,
     Branch,
@@ -21,7 +22,9 @@ from tests.engine.programs import (
     Group,
     Join,
     Listen,
+    Map,
     Ordered,
+    Parallel,
     Part,
     Patched,
     Put,
@@ -35,6 +38,7 @@ from tests.engine.programs import (
     Step,
     Stubborn,
     Timeout,
+    Together,
     Try,
     Twice,
 )
@@ -194,6 +198,47 @@ class SyncMachine:
         self.note("patched", part.change_id, answer)
         return self.run(part.new if answer else part.old)
 
+    def parallel(self, part: Parallel) -> list[str]:
+        group = self._ctx.parallel("group", STRATEGY[part.collect], part.limit)
+        try:
+            if part.join:
+                self._branches(group, part)
+                group.join()
+            else:
+                with group:
+                    self._branches(group, part)
+        finally:
+            self.note("the group is over")
+        results = [repr(result.value if isinstance(result, Ok) else result.exception) for result in group.results]
+        self.note("results", results)
+        return results
+
+    def _branches(self, group: SyncParallelExecutor, part: Parallel) -> None:
+        for each in part.parts:
+            match each:
+                case Step():
+                    group.submit(each.name, self._fail if each.fails else self._succeed)
+                case Sleep(named=True):
+                    group.sleep("rest", each.seconds)
+                case _:
+                    group.spawn(self.run, each)
+        self.run(part.block)
+
+    def together(self, part: Together) -> Any:
+        begun = [self.start(each) for each in part.parts]
+        result = self._ctx.race(*begun) if part.first else self._ctx.gather(*begun)
+        self.note("together", repr(result))
+        return repr(result)
+
+    def map(self, part: Map) -> list[str]:
+        def each(item: int) -> int:
+            return self._fail() if item % part.fails == 0 else self._succeed()
+
+        items, strategy = range(1, 1 + part.count), STRATEGY[part.collect]
+        results = self._ctx.map("item", each, items, max_concurrency=part.limit, on_error=strategy)
+        self.note("mapped", repr(results))
+        return [repr(result) for result in results]
+
     def cancel(self, part: Cancel) -> None:
         if self._background:
             self._background.pop().cancel()
@@ -225,4 +270,7 @@ _CARRY_OUT: dict[type, Callable[[SyncMachine, Any], Any]] = {
     Listen: SyncMachine.facts,
     Exclusive: SyncMachine.inner,
     Patched: SyncMachine.patched,
+    Parallel: SyncMachine.parallel,
+    Together: SyncMachine.together,
+    Map: SyncMachine.map,
 }

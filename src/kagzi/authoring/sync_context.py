@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import logging
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
-from kagzi.authoring.durations import Duration, as_duration
+from kagzi.authoring.durations import Duration
 from kagzi.authoring.greenlets import Part, wait
 from kagzi.authoring.groups import ParallelErrorStrategy
+from kagzi.authoring.pending import Pending
 from kagzi.authoring.port import RunPort
 from kagzi.authoring.steps import current_context
+from kagzi.authoring.sync_groups import SyncParallelExecutor
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class Pending(Generic[R]):
-    """Something that goes on beside the body: a step (`ctx.submit`), or a part of the body (`ctx.spawn`)."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, future: asyncio.Future[R]) -> None:
-        self._future = future
-
-    def result(self, timeout: Duration | None = None) -> R:
-        """Wait for it, and return what it gives; asked again, it gives the same.
-
-        Raises StepFailed where it is a step that failed, what the function raised where it is a part of the body,
-        and TimeoutError where `timeout` (seconds or timedelta, durable) passes first: then it goes on all the same.
-        """
-        if timeout is None:
-            return wait(self._future)
-        span = as_duration(timeout, what="the timeout of result")
-        done, _ = wait(asyncio.wait({self._future}, timeout=span.total_seconds()))
-        if not done:
-            raise TimeoutError(f"there was no result within {span.total_seconds():g} s.")
-        return self._future.result()
-
-    def done(self) -> bool:
-        """Whether `result` would return, or raise, at once."""
-        return self._future.done()
-
-    def cancel(self) -> None:
-        """Give it up: a step's function is cancelled and no result is recorded, a part of the body is unwound."""
-        self._future.cancel()
-
-    def __repr__(self) -> str:
-        """Say what it is, and where it stands."""
-        return f"<Pending {self._future!r}>"
 
 
 class SyncWorkflowContext:
@@ -125,6 +91,16 @@ class SyncWorkflowContext:
                 yield wait(anext(results))
             except StopAsyncIteration:
                 return
+
+    def parallel(
+        self,
+        group: str = "parallel",
+        on_error: ParallelErrorStrategy = ParallelErrorStrategy.FAIL_FAST,
+        max_concurrency: int | None = None,
+    ) -> SyncParallelExecutor:
+        """Open a group of branches that run at the same time: `with ctx.parallel("group") as group`; see
+        `WorkflowContext.parallel`."""
+        return SyncParallelExecutor(self, self._ctx.parallel(group, on_error, max_concurrency))
 
     @overload
     def map(
