@@ -58,6 +58,7 @@ ERRORS = {
     "RunNotFound",
     "StepFailed",
     "StoreUnavailable",
+    "VersionDeprecated",
     "VersionNotFound",
     "WorkflowCancelled",
     "WorkflowFailed",
@@ -80,6 +81,7 @@ NOUNS = {
     "StepKind",
     "StepStatus",
     "WorkerState",
+    "WorkflowVersion",
 }
 SEAMS = {"PayloadCodec", "Settings"}
 
@@ -114,6 +116,10 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.classify_errors: "self, fn",
     Kagzi.set_default_workflow_version: "self, name, version",
     Kagzi.get_default_workflow_version: "self, name",
+    Kagzi.deprecate_workflow_version: "self, name, version",
+    Kagzi.undeprecate_workflow_version: "self, name, version",
+    Kagzi.find_workflow_versions: "self",
+    Kagzi.count_open_runs: "self",
     Kagzi.start_workflow: "self, workflow, /, *args, **kwargs",
     Kagzi.start_workflow_version: "self, name, version, /, *args, **kwargs",
     Kagzi.start_many: "self, workflow, inputs, **options",

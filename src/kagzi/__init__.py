@@ -29,6 +29,7 @@ from kagzi.errors import (
     RunNotFound,
     StepFailed,
     StoreUnavailable,
+    VersionDeprecated,
     VersionNotFound,
     WorkflowCancelled,
     WorkflowFailed,
@@ -39,6 +40,7 @@ from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.retry import RetryPolicy
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Attempt, Step, StepKind, StepStatus
+from kagzi.model.version import WorkflowVersion
 from kagzi.model.worker import RegisteredWorker, WorkerState
 from kagzi.payloads import PayloadCodec
 from kagzi.rules.retries import RetryPredicate
@@ -88,6 +90,7 @@ __all__ = [
     "StoreUnavailable",
     "SyncParallelExecutor",
     "SyncWorkflowContext",
+    "VersionDeprecated",
     "VersionNotFound",
     "Worker",
     "WorkerState",
@@ -98,6 +101,7 @@ __all__ = [
     "WorkflowHandle",
     "WorkflowIOError",
     "WorkflowNotRegistered",
+    "WorkflowVersion",
     "__version__",
     "step",
     "step_info",

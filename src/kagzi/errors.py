@@ -7,6 +7,7 @@
     ├─ OutcomeUnknown
     ├─ WorkflowNotRegistered
     ├─ VersionNotFound
+    │  └─ VersionDeprecated
     ├─ ConflictError
     ├─ RunNotFound
     ├─ RunClosed
@@ -95,6 +96,19 @@ class VersionNotFound(KagziError):
         super().__init__(
             f"workflow {workflow!r} has no version {version}; this application knows: {listing}. "
             f"Register version {version}, or ask for one of those."
+        )
+
+
+class VersionDeprecated(VersionNotFound):
+    """The version gets no new runs any more. `usable` are those known here that do."""
+
+    def __init__(self, workflow: str, version: int, *, usable: tuple[int, ...] = ()) -> None:
+        super().__init__(workflow, version, known=usable)
+        listing = ", ".join(map(str, sorted(usable)))
+        there = f"versions that get new runs: {listing}" if usable else "this application knows no version that does"
+        self.args = (
+            f"version {version} of workflow {workflow!r} is deprecated: its runs go on, but it gets no new ones; "
+            f"{there}. Start another version, or take it back with undeprecate_workflow_version.",
         )
 
 

@@ -15,7 +15,18 @@ from tests.cli.commands import kagzi as kagzi_process
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("worker",), ("run",), ("runs",), ("runs", "list"), ("runs", "show"), ("db",), ("db", "migrate"), ("demo",)],
+    [
+        (),
+        ("worker",),
+        ("run",),
+        ("runs",),
+        ("runs", "list"),
+        ("runs", "show"),
+        ("versions",),
+        ("db",),
+        ("db", "migrate"),
+        ("demo",),
+    ],
 )
 def test_every_command_explains_itself(sqlite_url: str, command: tuple[str, ...]) -> None:
     done = called(*command, "--help", url=sqlite_url)

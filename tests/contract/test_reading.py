@@ -191,17 +191,3 @@ async def test_open_runs_are_counted_by_workflow_and_version(store: Store, worke
     await start(store, a_run(version=2), a_run(version=2, delay_s=60), a_run(namespace="other"), a_run(workflow="ship"))
 
     assert await store.count_open(NAMESPACE) == {("order", 1): 2, ("order", 2): 2, ("ship", 1): 1}
-
-
-# -- versions ----------------------------------------------------------------------------------------------------
-
-
-async def test_a_default_version_is_kept_and_changed(store: Store) -> None:
-    before = await store.default_version(NAMESPACE, "order")
-    await store.set_default_version(NAMESPACE, "order", 3)
-    first = await store.default_version(NAMESPACE, "order")
-    await store.set_default_version(NAMESPACE, "order", 2)
-
-    assert (before, first, await store.default_version(NAMESPACE, "order")) == (None, 3, 2)
-    assert await store.default_version("other", "order") is None
-    assert await store.default_version(NAMESPACE, "ship") is None

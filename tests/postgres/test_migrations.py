@@ -88,7 +88,7 @@ async def test_schemas_with_strange_names_live_beside_each_other(postgres_url: s
     for schema in ("with \"quotes\" and 'more'", "größer", "{schema}", "a; DROP SCHEMA public"):
         store = PostgresStore(postgres_url, Settings(schema=schema))
         assert await store.migrate() > 0
-        assert await store.default_version("n", "w") is None
+        assert (await store.version_policy("n", "w")).default is None
         await store.close()
 
 

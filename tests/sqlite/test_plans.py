@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
-from kagzi.store.sqlite import claim, commit, health, migrate, reading, recovery, register, start
+from kagzi.store.sqlite import claim, commit, health, migrate, reading, recovery, register, start, versions
 from kagzi.store.sqlite.connection import Patience, connect
 from kagzi.store.sqlite.session import Session
 
@@ -43,6 +43,7 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "outcomes": (reading._OUTCOMES, ('["a"]',)),
     "existing": (reading._EXISTING, ('["a"]',)),
     "waiting": (health._WAITING, ("default", NOW, 1000)),
+    "version policy": (versions._POLICY, ("default", "order")),
     "count": (health._COUNT, ("default", "default", "order", 1, 0, NOW, 100)),
 }
 LOOKS_UP = {
@@ -71,6 +72,7 @@ LOOKS_UP = {
     "outcomes": BY_RUN_ID,
     "existing": BY_RUN_ID,
     "waiting": "workflow_runs_claim (namespace=? AND queue=? AND workflow=? AND version>?)",
+    "version policy": "PRIMARY KEY (namespace=? AND workflow=?)",
     "count": f"{LANE} AND available_at>? AND available_at<?)",
 }
 TABLES = ("workflow_runs", "step_runs", "workers")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
-from kagzi.app.default_versions import DefaultVersions
+from kagzi.app.version_policies import VersionPolicies
 from kagzi.authoring.definitions import Definitions
 from kagzi.client.waiting import Waiting
 from kagzi.engine.journal import Journal
@@ -16,6 +16,7 @@ from kagzi.engine.time import EngineClock, StoreClock
 from kagzi.errors import ConfigError, MigrationError, WorkflowIOError
 from kagzi.model.change import Transition
 from kagzi.model.run import RunId, RunOutcome
+from kagzi.model.version import VersionPolicy
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
@@ -60,7 +61,7 @@ class Connection:
         self._borrowers = 0
         self._workers: tuple[Worker, ...] = ()
         self._unlisten: Callable[[], None] | None = None
-        self._default_versions = DefaultVersions(store, timeout=settings.store_timeout)
+        self._version_policies = VersionPolicies(store, timeout=settings.store_timeout)
 
     async def open(self) -> None:
         """Connect and, unless the settings say otherwise, migrate; again without effect.
@@ -133,7 +134,7 @@ class Connection:
         await self.store.open()
         self.waiting = Waiting(self.store)
         self.journal.open()
-        self._default_versions = DefaultVersions(self.store, timeout=self.settings.store_timeout)
+        self._version_policies = VersionPolicies(self.store, timeout=self.settings.store_timeout)
         try:
             if self.settings.auto_migrate:
                 await self.store.migrate()
@@ -158,18 +159,18 @@ class Connection:
             await worker.shutdown()
         if self._unlisten is not None:
             self._unlisten()
-        self._default_versions.close()
+        self._version_policies.close()
         await self.journal.close()
         await self.waiting.close()
         await self.store.close()
 
-    async def default_version(self, namespace: str, workflow: str) -> int | None:
-        """The version that a start without one gets, where one was set."""
-        return await self._default_versions.get(namespace, workflow)
+    async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
+        """The default and the deprecated versions of a workflow, as they were within about a second."""
+        return await self._version_policies.get(namespace, workflow)
 
-    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
-        """Set the version that a start without one gets."""
-        await self._default_versions.set(namespace, workflow, version)
+    def version_policy_changed(self, namespace: str, workflow: str) -> None:
+        """They were changed here: the next start is to know."""
+        self._version_policies.forget(namespace, workflow)
 
     # -- for workers -------------------------------------------------------------------------------------------
 

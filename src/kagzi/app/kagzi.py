@@ -15,10 +15,10 @@ from kagzi.app.connection import Connection
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition, Definitions, check_workflow_function
 from kagzi.authoring.durations import Duration
-from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.names import check_name
 from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
 from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
-from kagzi.client import listing, starting
+from kagzi.client import listing, starting, versions
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
@@ -26,6 +26,7 @@ from kagzi.client.workflow import Workflow
 from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError
 from kagzi.model.run import Run, RunStatus
+from kagzi.model.version import WorkflowVersion
 from kagzi.model.worker import RegisteredWorker
 from kagzi.payloads import PayloadCodec, Payloads
 from kagzi.rules.classification import Classifier
@@ -200,24 +201,45 @@ class Kagzi:
         self._classifiers.insert(0, watched(fn))
         return fn
 
+    # -- versions ----------------------------------------------------------------------------------------------
+
     async def set_default_workflow_version(self, name: str, version: int) -> None:
         """Set, for every process on this database, the version that new runs of a workflow get.
 
-        Raises VersionNotFound where this application knows the workflow but not the version.
+        Raises VersionNotFound where this application knows the workflow but not the version, VersionDeprecated where it
+        gets no new runs.
         """
-        check_name(name, what="the name of a workflow")
-        check_version(version, what=f"the version of workflow {name!r}")
-        if self._definitions.knows(name):
-            self._definitions.get(name, version)
-        await self._open_link().set_default_version(self.settings.namespace, name, version)
+        await versions.set_default(self._open_link(), name, version)
 
     async def get_default_workflow_version(self, name: str) -> int | None:
-        """The version that new runs of a workflow get: the one set, else the highest registered here, else None."""
-        check_name(name, what="the name of a workflow")
-        stored = await self._open_link().store.default_version(self.settings.namespace, name)
-        if stored is None and self._definitions.knows(name):
-            return max(self._definitions.versions(name))
-        return stored
+        """The version that new runs of a workflow get: the one set, else the highest registered here, else None.
+
+        Deprecated versions are passed over.
+        """
+        return await versions.get_default(self._open_link(), name)
+
+    async def deprecate_workflow_version(self, name: str, version: int) -> None:
+        """Have a version get no new runs, in every process on this database within about a second.
+
+        Its open runs go on. A start that asks for it raises VersionDeprecated, one that asks for none gets another.
+        Raises ConfigError where it is the default that was set.
+        """
+        await versions.deprecate(self._open_link(), name, version)
+
+    async def undeprecate_workflow_version(self, name: str, version: int) -> None:
+        """Let a version get new runs again; nothing happens where it isn't deprecated."""
+        await versions.undeprecate(self._open_link(), name, version)
+
+    async def find_workflow_versions(self) -> list[WorkflowVersion]:
+        """List the versions of all workflows: those that workers know or runs need, the defaults, the deprecated ones.
+
+        One that `can_go` is deprecated and has no open runs, so its code can be deleted.
+        """
+        return await versions.find(self._open_link())
+
+    async def count_open_runs(self) -> dict[tuple[str, int], int]:
+        """Count the runs that have not ended, by workflow and version. The cost grows with them, and with no others."""
+        return await self._open_link().store.count_open(self.settings.namespace)
 
     # -- runs --------------------------------------------------------------------------------------------------
 

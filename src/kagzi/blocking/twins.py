@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from kagzi.app.kagzi import Kagzi as AsyncKagzi
 from kagzi.app.kagzi import SyncWorkflowFunction, WorkflowFunction
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration
+from kagzi.authoring.options import WorkflowRetries
 from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.blocking.bridge import Bridge
 from kagzi.blocking.core import ApplicationTwin, FunctionTwin, Twin, serve
@@ -21,6 +22,7 @@ from kagzi.client.workflow import BoundWorkflow as AsyncBoundWorkflow
 from kagzi.client.workflow import Workflow as AsyncWorkflow
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Step
+from kagzi.model.version import WorkflowVersion
 from kagzi.model.worker import RegisteredWorker, WorkerState
 from kagzi.payloads import PayloadCodec
 from kagzi.rules.classification import Classifier
@@ -59,7 +61,7 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         return self._bridge.call("WorkflowHandle.describe", lambda: self._original.describe())
 
     def history(self) -> list[Step]:
-        """The run's operations: finished ones in order, then those under way."""
+        """The run's operations: finished ones in order, then those under way, each with its executions that failed."""
         return self._bridge.call("WorkflowHandle.history", lambda: self._original.history())
 
 
@@ -292,39 +294,57 @@ class Kagzi(ApplicationTwin):
     def workflow(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
 
     @overload
-    def workflow(self, name: str | None = None, /, *, version: int = 1) -> WorkflowDecorator: ...
+    def workflow(
+        self, name: str | None = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]
+    ) -> WorkflowDecorator: ...
 
-    def workflow(self, function: Any = None, /, *, version: int = 1) -> Any:
+    def workflow(self, function: Any = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]) -> Any:
         """Register a function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
 
         An `async def` function takes a `WorkflowContext` first; a plain one a `SyncWorkflowContext`, annotated so.
-        Without a name it takes the function's. Raises ConfigError where the function can't be a workflow, or the name
-        and version belong to another.
+        Without a name it takes the function's. `retry` and `retry_if`: whether a run that fails is executed again, with
+        what it has finished; by default it is not. `step_retry`, `step_retry_if` and `step_timeout` stand behind the
+        options of its steps (`WorkflowContext.options`, `@step`).
+
+        Raises ConfigError where the function can't be a workflow, or the name and version belong to another, TypeError
+        or ValueError for an option that can't be.
         """
-        made: Any = self._original.workflow(function, version=version)
+        made: Any = self._original.workflow(function, version=version, **options)
         if isinstance(made, AsyncWorkflow):
             return Workflow(self._bridge, made)
         return lambda fn: Workflow(self._bridge, made(fn))
 
     @overload
-    def register_workflow(self, name: str, fn: WorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow(
+        self, name: str, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
     @overload
-    def register_workflow(self, name: str, fn: SyncWorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow(
+        self, name: str, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
-    def register_workflow(self, name: str, fn: Callable[..., Any]) -> Workflow[Any, Any]:
+    def register_workflow(
+        self, name: str, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[Any, Any]:
         """Register version 1 of a workflow by call; see `workflow`."""
-        return Workflow(self._bridge, self._original.register_workflow(name, fn))
+        return Workflow(self._bridge, self._original.register_workflow(name, fn, **options))
 
     @overload
-    def register_workflow_version(self, name: str, version: int, fn: WorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow_version(
+        self, name: str, version: int, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
     @overload
-    def register_workflow_version(self, name: str, version: int, fn: SyncWorkflowFunction[P, R]) -> Workflow[P, R]: ...
+    def register_workflow_version(
+        self, name: str, version: int, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
 
-    def register_workflow_version(self, name: str, version: int, fn: Callable[..., Any]) -> Workflow[Any, Any]:
+    def register_workflow_version(
+        self, name: str, version: int, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[Any, Any]:
         """Register a version of a workflow by call; see `workflow`."""
-        return Workflow(self._bridge, self._original.register_workflow_version(name, version, fn))
+        return Workflow(self._bridge, self._original.register_workflow_version(name, version, fn, **options))
 
     def classify_errors(self, fn: ErrorClassifier) -> ErrorClassifier:
         """Have `fn(exception)` say of which `ErrorKind` the failures of this application are; also as a decorator.
@@ -338,17 +358,48 @@ class Kagzi(ApplicationTwin):
     def set_default_workflow_version(self, name: str, version: int) -> None:
         """Set, for every process on this database, the version that new runs of a workflow get.
 
-        Raises VersionNotFound where this application knows the workflow but not the version.
+        Raises VersionNotFound where this application knows the workflow but not the version, VersionDeprecated where it
+        gets no new runs.
         """
         self._bridge.call(
             "Kagzi.set_default_workflow_version", lambda: self._original.set_default_workflow_version(name, version)
         )
 
     def get_default_workflow_version(self, name: str) -> int | None:
-        """The version that new runs of a workflow get: the one set, else the highest registered here, else None."""
+        """The version that new runs of a workflow get: the one set, else the highest registered here, else None.
+
+        Deprecated versions are passed over.
+        """
         return self._bridge.call(
             "Kagzi.get_default_workflow_version", lambda: self._original.get_default_workflow_version(name)
         )
+
+    def deprecate_workflow_version(self, name: str, version: int) -> None:
+        """Have a version get no new runs, in every process on this database within about a second.
+
+        Its open runs go on. A start that asks for it raises VersionDeprecated, one that asks for none gets another.
+        Raises ConfigError where it is the default that was set.
+        """
+        self._bridge.call(
+            "Kagzi.deprecate_workflow_version", lambda: self._original.deprecate_workflow_version(name, version)
+        )
+
+    def undeprecate_workflow_version(self, name: str, version: int) -> None:
+        """Let a version get new runs again; nothing happens where it isn't deprecated."""
+        self._bridge.call(
+            "Kagzi.undeprecate_workflow_version", lambda: self._original.undeprecate_workflow_version(name, version)
+        )
+
+    def find_workflow_versions(self) -> list[WorkflowVersion]:
+        """List the versions of all workflows: those that workers know or runs need, the defaults, the deprecated ones.
+
+        One that `can_go` is deprecated and has no open runs, so its code can be deleted.
+        """
+        return self._bridge.call("Kagzi.find_workflow_versions", lambda: self._original.find_workflow_versions())
+
+    def count_open_runs(self) -> dict[tuple[str, int], int]:
+        """Count the runs that have not ended, by workflow and version. The cost grows with them, and with no others."""
+        return self._bridge.call("Kagzi.count_open_runs", lambda: self._original.count_open_runs())
 
     @overload
     def start_workflow(

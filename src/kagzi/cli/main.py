@@ -17,6 +17,7 @@ from kagzi.cli.errors import as_click_error
 from kagzi.cli.options import common_options
 from kagzi.cli.run import run
 from kagzi.cli.runs import runs
+from kagzi.cli.versions import versions
 from kagzi.cli.worker import worker
 
 
@@ -31,7 +32,9 @@ class Commands(click.Group):
             raise as_click_error(error) from error
 
 
-@click.group(cls=Commands, commands=[worker, run, runs, db, demo], context_settings={"max_content_width": 100})
+@click.group(
+    cls=Commands, commands=[worker, run, runs, versions, db, demo], context_settings={"max_content_width": 100}
+)
 @click.version_option(package_name="kagzi", message="%(prog)s %(version)s")
 @common_options
 def cli() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from kagzi.app.kagzi import Kagzi
     from kagzi.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,6 +58,16 @@ def current_settings(**overrides: Any) -> Settings:
     from kagzi.settings import Settings
 
     return Settings.from_environment(database_url=database_url(), **overrides)
+
+
+def looking() -> Kagzi:
+    """An application without workflows, not yet connected: to look at what is in the database.
+
+    It leaves the schema alone: whoever only looks must not change it under everybody else.
+    """
+    from kagzi.app.kagzi import Kagzi
+
+    return Kagzi(settings=current_settings(auto_migrate=False))
 
 
 def complete(work: Coroutine[Any, Any, T]) -> T:

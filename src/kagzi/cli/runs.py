@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kagzi.cli.errors import Refused
-from kagzi.cli.options import common_options, complete, current_settings, wants_json
+from kagzi.cli.options import common_options, complete, looking, wants_json
 from kagzi.cli.output import (
     clock_time,
     echo_json,
@@ -80,20 +80,13 @@ def show(which: str) -> None:
 # -- asking --------------------------------------------------------------------------------------------------------
 
 
-def _application() -> Kagzi:
-    from kagzi.app.kagzi import Kagzi
-
-    # Whoever only looks must not change the schema under everybody else.
-    return Kagzi(settings=current_settings(auto_migrate=False))
-
-
 async def _find(wanted: dict[str, Any]) -> list[Run]:
-    async with _application() as kagzi:
+    async with looking() as kagzi:
         return await kagzi.find_runs(**wanted)
 
 
 async def _look(which: str) -> tuple[Run, list[Step]]:
-    async with _application() as kagzi:
+    async with looking() as kagzi:
         handle = kagzi.handle(await _run_id(kagzi, which))
         return await handle.describe(), await handle.history()
 

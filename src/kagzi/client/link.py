@@ -11,6 +11,7 @@ from kagzi.engine.journal import Journal
 from kagzi.engine.time import EngineClock
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId, WorkerKey
+from kagzi.model.version import VersionPolicy
 from kagzi.payloads import Payloads
 from kagzi.settings import Settings
 from kagzi.store.protocol import Store
@@ -53,5 +54,8 @@ class Link(Protocol):
     def check_caller(self) -> None:
         """Refuse to be used where that can't work. Raises WorkflowIOError in a body, ConfigError on another loop."""
 
-    async def default_version(self, namespace: str, workflow: str) -> int | None:
-        """The version that a start without one gets, where one was set."""
+    async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
+        """The default and the deprecated versions of a workflow, as they were within about a second."""
+
+    def version_policy_changed(self, namespace: str, workflow: str) -> None:
+        """They were changed here: the next start is to know."""

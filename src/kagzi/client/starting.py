@@ -77,13 +77,10 @@ async def _which(
     if version is not None:
         check_version(version, what=f"the version of workflow {name!r}")
     known = link.definitions.versions(name) if link.definitions.knows(name) else {}
-    if version is None:
-        default = await link.default_version(options.namespace or link.settings.namespace, name)
-        if default is None and not known:
-            link.definitions.versions(name)  # raises WorkflowNotRegistered
-        version = version_to_start(name, default=default, known=tuple(known))
-    elif known and version not in known:
-        link.definitions.get(name, version)  # raises VersionNotFound
+    policy = await link.version_policy(options.namespace or link.settings.namespace, name)
+    if version is None and policy.default is None and not known:
+        link.definitions.versions(name)  # raises WorkflowNotRegistered, naming those that are
+    version = version_to_start(name, asked=version, policy=policy, known=known)
     return name, known.get(version), version
 
 

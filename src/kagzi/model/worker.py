@@ -119,6 +119,16 @@ class StoredWorker(msgspec.Struct, frozen=True, kw_only=True):
     drain_asked: bool
     now: datetime
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended and its lease has not run out."""
+        return not self.state.is_final and self.lease_until > self.now
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether it is alive and does not drain."""
+        return self.is_alive and self.state is not WorkerState.DRAINING and not self.drain_asked
+
 
 class OwnedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A run that the store holds RUNNING for a worker."""

@@ -16,6 +16,7 @@ from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 
 
@@ -155,11 +156,20 @@ class Store(Protocol):
 
     # -- versions ----------------------------------------------------------------------------------------------
 
-    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
-        """Set the version that a start without one gets."""
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> bool:
+        """Set the version that a start without one gets; False, and nothing is set, where it is deprecated."""
 
-    async def default_version(self, namespace: str, workflow: str) -> int | None:
-        """Read the version that a start without one gets; None where none was set."""
+    async def deprecate_version(self, namespace: str, workflow: str, version: int) -> bool:
+        """Note that a version gets no new runs; False, and nothing is noted, where it is the default. Idempotent."""
+
+    async def undeprecate_version(self, namespace: str, workflow: str, version: int) -> None:
+        """Let a version get new runs again."""
+
+    async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
+        """Read a workflow's default version and its deprecated ones."""
+
+    async def version_policies(self, namespace: str) -> dict[str, VersionPolicy]:
+        """Read them of every workflow that has any, by its name."""
 
     # -- hints -------------------------------------------------------------------------------------------------
 

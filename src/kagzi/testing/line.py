@@ -15,6 +15,7 @@ from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.store.protocol import HintListener, SchemaStatus, Store
 from kagzi.testing.witness import Died, Witness, describe
@@ -133,11 +134,20 @@ class Line:
     async def backlog(self, namespace: str, *, limit: int) -> Backlog:
         return await self._ask(self._store.backlog, namespace, limit=limit)
 
-    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
-        await self._ask(self._store.set_default_version, namespace, workflow, version)
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> bool:
+        return await self._ask(self._store.set_default_version, namespace, workflow, version)
 
-    async def default_version(self, namespace: str, workflow: str) -> int | None:
-        return await self._ask(self._store.default_version, namespace, workflow)
+    async def deprecate_version(self, namespace: str, workflow: str, version: int) -> bool:
+        return await self._ask(self._store.deprecate_version, namespace, workflow, version)
+
+    async def undeprecate_version(self, namespace: str, workflow: str, version: int) -> None:
+        await self._ask(self._store.undeprecate_version, namespace, workflow, version)
+
+    async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
+        return await self._ask(self._store.version_policy, namespace, workflow)
+
+    async def version_policies(self, namespace: str) -> dict[str, VersionPolicy]:
+        return await self._ask(self._store.version_policies, namespace)
 
     def listen(self, listener: HintListener) -> Callable[[], None]:
         return self._store.listen(listener)

@@ -105,17 +105,9 @@ FROM (
 GROUP BY o.workflow, o.version
 """
 
-_SET_DEFAULT_VERSION = """
-INSERT INTO {schema}.workflow_versions (namespace, workflow, default_version) VALUES ($1, $2, $3)
-ON CONFLICT (namespace, workflow) DO UPDATE SET default_version = excluded.default_version
-"""
-_DEFAULT_VERSION = """
-SELECT v.default_version FROM {schema}.workflow_versions AS v WHERE v.namespace = $1 AND v.workflow = $2
-"""
-
 
 class Reader:
-    """The verbs that read, and the default versions."""
+    """The verbs that read."""
 
     def __init__(self, connections: Connections, names: Names) -> None:
         self._connections = connections
@@ -128,8 +120,6 @@ class Reader:
         self._outcomes = names.fill(_OUTCOMES)
         self._existing = names.fill(_EXISTING)
         self._count_open = names.fill(_COUNT_OPEN)
-        self._set_default_version = names.fill(_SET_DEFAULT_VERSION)
-        self._default_version = names.fill(_DEFAULT_VERSION)
 
     async def get(self, run_id: RunId) -> StoredRun | None:
         rows = await self._connections.fetch(self._get, run_id) if is_id(run_id) else []
@@ -167,13 +157,6 @@ class Reader:
 
     async def count_open(self, namespace: str) -> dict[tuple[str, int], int]:
         return {(row[0], row[1]): row[2] for row in await self._connections.fetch(self._count_open, namespace)}
-
-    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
-        await self._connections.fetch(self._set_default_version, namespace, workflow, version)
-
-    async def default_version(self, namespace: str, workflow: str) -> int | None:
-        rows = await self._connections.fetch(self._default_version, namespace, workflow)
-        return rows[0][0] if rows else None
 
 
 def _possible(run_ids: Sequence[RunId]) -> str:

@@ -12,6 +12,7 @@ from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.postgres.address import Names, parse_address
@@ -23,6 +24,7 @@ from kagzi.store.postgres.hints import Ear
 from kagzi.store.postgres.migrate import Migrator
 from kagzi.store.postgres.reading import Reader
 from kagzi.store.postgres.start import Starter
+from kagzi.store.postgres.versions import Versions
 from kagzi.store.postgres.workers import Register
 from kagzi.store.protocol import HintListener, SchemaStatus
 
@@ -46,6 +48,7 @@ class PostgresStore:
         self._claimer = Claimer(self._writing, names)
         self._register = Register(self._writing, names)
         self._reader = Reader(self._looking, names)
+        self._versions = Versions(self._looking, names)
         self._health = HealthReader(self._looking, names)
         self._ear = Ear(address, names, settings)
 
@@ -136,11 +139,20 @@ class PostgresStore:
 
     # -- versions ----------------------------------------------------------------------------------------------
 
-    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
-        await self._reader.set_default_version(namespace, workflow, version)
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> bool:
+        return await self._versions.set_default_version(namespace, workflow, version)
 
-    async def default_version(self, namespace: str, workflow: str) -> int | None:
-        return await self._reader.default_version(namespace, workflow)
+    async def deprecate_version(self, namespace: str, workflow: str, version: int) -> bool:
+        return await self._versions.deprecate_version(namespace, workflow, version)
+
+    async def undeprecate_version(self, namespace: str, workflow: str, version: int) -> None:
+        await self._versions.undeprecate_version(namespace, workflow, version)
+
+    async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
+        return await self._versions.version_policy(namespace, workflow)
+
+    async def version_policies(self, namespace: str) -> dict[str, VersionPolicy]:
+        return await self._versions.version_policies(namespace)
 
     # -- hints -------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -65,27 +65,6 @@ FROM (
 GROUP BY o.workflow, o.version
 """
 
-_SET_DEFAULT_VERSION = """
-INSERT INTO workflow_versions (namespace, workflow, default_version) VALUES (?, ?, ?)
-ON CONFLICT (namespace, workflow) DO UPDATE SET default_version = excluded.default_version
-"""
-_DEFAULT_VERSION = "SELECT v.default_version FROM workflow_versions AS v WHERE v.namespace = ? AND v.workflow = ?"
-
-
-class WorkflowName(NamedTuple):
-    """A workflow in its namespace."""
-
-    namespace: str
-    workflow: str
-
-
-class DefaultVersion(NamedTuple):
-    """The version that a start without one gets."""
-
-    namespace: str
-    workflow: str
-    version: int
-
 
 def _get(session: Session, run_id: RunId) -> StoredRun | None:
     rows = session.rows(_GET, (run_id,)) if is_id(run_id) else []
@@ -124,15 +103,6 @@ def _count_open(session: Session, namespace: str) -> dict[tuple[str, int], int]:
     return {(row[0], row[1]): row[2] for row in session.rows(_COUNT_OPEN, (namespace,))}
 
 
-def _set_default_version(session: Session, default: DefaultVersion) -> None:
-    session.write(_SET_DEFAULT_VERSION, default)
-
-
-def _default_version(session: Session, name: WorkflowName) -> int | None:
-    version: int | None = session.value(_DEFAULT_VERSION, name)
-    return version
-
-
 GET = each(_get)
 FIND = each(_find)
 STEPS = each(_steps)
@@ -141,8 +111,6 @@ ATTEMPTS = each(_attempts)
 OUTCOMES = each(_outcomes)
 EXISTING = each(_existing)
 COUNT_OPEN = each(_count_open)
-SET_DEFAULT_VERSION = each(_set_default_version)
-DEFAULT_VERSION = each(_default_version)
 
 
 # A damaged row may hold anything.

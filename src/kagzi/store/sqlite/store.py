@@ -15,10 +15,11 @@ from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
-from kagzi.store.sqlite import forks, health, migrate, reading, register
+from kagzi.store.sqlite import forks, health, migrate, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
 from kagzi.store.sqlite.claim import CLAIM
 from kagzi.store.sqlite.commit import COMMIT
@@ -155,11 +156,20 @@ class SqliteStore:
 
     # -- versions ----------------------------------------------------------------------------------------------
 
-    async def set_default_version(self, namespace: str, workflow: str, version: int) -> None:
-        await self._write(reading.SET_DEFAULT_VERSION, reading.DefaultVersion(namespace, workflow, version))
+    async def set_default_version(self, namespace: str, workflow: str, version: int) -> bool:
+        return await self._write(versions.SET_DEFAULT, versions.Version(namespace, workflow, version))
 
-    async def default_version(self, namespace: str, workflow: str) -> int | None:
-        return await self._read(reading.DEFAULT_VERSION, reading.WorkflowName(namespace, workflow))
+    async def deprecate_version(self, namespace: str, workflow: str, version: int) -> bool:
+        return await self._write(versions.DEPRECATE, versions.Version(namespace, workflow, version))
+
+    async def undeprecate_version(self, namespace: str, workflow: str, version: int) -> None:
+        await self._write(versions.UNDEPRECATE, versions.Version(namespace, workflow, version))
+
+    async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
+        return await self._read(versions.POLICY, versions.WorkflowName(namespace, workflow))
+
+    async def version_policies(self, namespace: str) -> dict[str, VersionPolicy]:
+        return await self._read(versions.POLICIES, namespace)
 
     # -- hints -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Default versions: read seldom, by one caller at a time, and never the reason that a start fails in an outage."""
+"""What is stored about versions: read seldom, by one caller at a time, and never why a start fails in an outage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from kagzi import Settings, StoreUnavailable
-from kagzi.app.default_versions import DefaultVersions
+from kagzi.app.version_policies import VersionPolicies
 from kagzi.store.urls import open_store
 from tests.app.applications import until
 from tests.app.watched_store import WatchedStore
@@ -24,29 +24,29 @@ async def store(sqlite_url: str) -> WatchedStore:
 
 
 async def test_many_starts_at_once_ask_once(store: WatchedStore) -> None:
-    versions = DefaultVersions(store.as_store(), timeout=timedelta(seconds=5))
+    versions = VersionPolicies(store.as_store(), timeout=timedelta(seconds=5))
 
     found = await asyncio.gather(*(versions.get("default", "order") for _ in range(64)))
 
-    assert found == [2] * 64
-    assert store.trips["default_version"] == 1
+    assert [policy.default for policy in found] == [2] * 64
+    assert store.trips["version_policy"] == 1
     await store.real.close()
 
 
 async def test_the_first_start_of_all_waits_an_outage_out(store: WatchedStore) -> None:
-    versions = DefaultVersions(store.as_store(), timeout=timedelta(seconds=30))
-    with store.unreachable("default_version"):
+    versions = VersionPolicies(store.as_store(), timeout=timedelta(seconds=30))
+    with store.unreachable("version_policy"):
         first = asyncio.ensure_future(versions.get("default", "order"))
-        await until(lambda: store.trips["default_version"] >= 2)
+        await until(lambda: store.trips["version_policy"] >= 2)
         assert not first.done()
 
-    assert await first == 2
+    assert (await first).default == 2
     await store.real.close()
 
 
 async def test_an_outage_that_lasts_is_told(store: WatchedStore) -> None:
-    versions = DefaultVersions(store.as_store(), timeout=timedelta(seconds=0.05))
+    versions = VersionPolicies(store.as_store(), timeout=timedelta(seconds=0.05))
 
-    with store.unreachable("default_version"), pytest.raises(StoreUnavailable):
+    with store.unreachable("version_policy"), pytest.raises(StoreUnavailable):
         await versions.get("default", "order")
     await store.real.close()

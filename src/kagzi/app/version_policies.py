@@ -1,4 +1,4 @@
-"""Default versions as starts need them: at hand, and not asked of the database for each."""
+"""What is stored about versions, as starts need it: at hand, and not asked of the database for each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from datetime import timedelta
 
 from kagzi.clock import monotonic
 from kagzi.errors import StoreUnavailable
+from kagzi.model.version import VersionPolicy
 from kagzi.store.protocol import Store
 
 _AGE_S = 1.0
 _PAUSE_S = 0.1
 
 
-class DefaultVersions:
-    """The stored default versions, each read at most about once a second.
+class VersionPolicies:
+    """The stored default and deprecated versions, each workflow's read at most about once a second.
 
     One caller reads anew; the others take what was read last meanwhile. In an outage that is what everybody takes, and
     where nothing was ever read, a start waits for the database as it does for its own commit, up to `timeout`.
@@ -24,11 +25,11 @@ class DefaultVersions:
         self._store = store
         self._timeout_s = timeout.total_seconds()
         self._closed = False
-        self._read: dict[tuple[str, str], tuple[float, int | None]] = {}
+        self._read: dict[tuple[str, str], tuple[float, VersionPolicy]] = {}
         self._reading: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def get(self, namespace: str, workflow: str) -> int | None:
-        """The version that a start without one gets, where one was set. Raises StoreUnavailable."""
+    async def get(self, namespace: str, workflow: str) -> VersionPolicy:
+        """The default and the deprecated versions of a workflow. Raises StoreUnavailable."""
         key = namespace, workflow
         deadline = monotonic() + self._timeout_s  # counted from here: those who wait for the reader are not to add up
         known = self._read.get(key)
@@ -40,27 +41,26 @@ class DefaultVersions:
         async with lock:
             return await self._read_anew(key, deadline=deadline)
 
-    async def set(self, namespace: str, workflow: str, version: int) -> None:
-        """Set the version that a start without one gets."""
-        await self._store.set_default_version(namespace, workflow, version)
+    def forget(self, namespace: str, workflow: str) -> None:
+        """Read anew next time: something was changed."""
         self._read.pop((namespace, workflow), None)
 
     def close(self) -> None:
         """Leave those who wait for an outage to end with StoreUnavailable."""
         self._closed = True
 
-    async def _read_anew(self, key: tuple[str, str], *, deadline: float) -> int | None:
+    async def _read_anew(self, key: tuple[str, str], *, deadline: float) -> VersionPolicy:
         while True:
             known = self._read.get(key)
             if known is not None and monotonic() - known[0] < _AGE_S:
                 return known[1]  # by the caller before us
             if self._closed or (known is None and monotonic() > deadline):
                 raise StoreUnavailable(
-                    f"the default version of workflow {key[1]!r} could not be read: Kagzi was closed, or the database "
+                    f"the versions of workflow {key[1]!r} could not be read: Kagzi was closed, or the database "
                     f"did not answer for {self._timeout_s:g} s. Nothing was started; start again once it is back."
                 )
             try:
-                version = await self._store.default_version(*key)
+                policy = await self._store.version_policy(*key)
             except StoreUnavailable:
                 if known is not None:
                     return known[1]
@@ -68,5 +68,5 @@ class DefaultVersions:
                     raise
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            self._read[key] = monotonic(), version
-            return version
+            self._read[key] = monotonic(), policy
+            return policy
