@@ -178,6 +178,45 @@ async def test_a_heartbeat_shows_that_the_next_execution_has_begun(store: Store,
     assert again.tries == {STEP: Tries(used=1)}
 
 
+async def test_a_heartbeat_that_is_behind_hides_no_failure(store: Store, worker: WorkerKey) -> None:
+    """P21: it was put together while the execution ran, and arrives after the failure: no count is taken back."""
+    claim = await start_and_claim(store, worker)
+    await commit(store, failing(claim, a_failure(2)))
+    open_step = OpenStep(run_id=claim.run_id, fence=claim.fence, step_id=STEP, started_at=LONG_AGO, attempts=2)
+
+    await store.beat(Beat(worker=worker, lease=timedelta(minutes=1), open_steps=(open_step,)))
+
+    (step,) = await store.open_steps(claim.run_id)
+    assert (step.status, step.attempts, step.wake_at) == (StepStatus.RETRYING, 2, FAR_AHEAD)
+    await kill(store, worker)
+    again = await claim_one(store, await a_worker(store))
+    assert again.tries == {STEP: Tries(used=2, wake_at=FAR_AHEAD)}
+
+
+async def test_an_execution_that_a_crash_ends_in_a_later_attempt_uses_nothing_of_that_attempt(
+    store: Store, worker: WorkerKey
+) -> None:
+    """P21: the heartbeat shows the step as executing, over the row that an earlier attempt of the run left open."""
+    claim = await start_and_claim(store, worker)
+    await commit(store, failing(claim, a_failure(2)), a_change(claim, transition=reopened(1)))
+    again = await claim_one(store, worker)
+    assert again.tries == {STEP: Tries(used=2, earlier=2)}
+    open_step = OpenStep(
+        run_id=again.run_id,
+        fence=again.fence,
+        step_id=STEP,
+        started_at=again.started_at,
+        attempts=3,
+        earlier_attempts=2,
+    )
+
+    await store.beat(Beat(worker=worker, lease=timedelta(minutes=1), open_steps=(open_step,)))
+
+    await kill(store, worker)
+    third = await claim_one(store, await a_worker(store))
+    assert third.tries == {STEP: Tries(used=2, earlier=2)}
+
+
 async def test_a_new_attempt_of_a_run_falls_due_at_its_time(store: Store, worker: WorkerKey) -> None:
     first, second = await start_and_claim(store, worker), await start_and_claim(store, worker)
 

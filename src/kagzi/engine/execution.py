@@ -149,6 +149,10 @@ class Execution:
         """The store's time."""
         return self._host.clock.now()
 
+    def earlier_attempts(self, step_id: str) -> int:
+        """How many executions of a step earlier attempts of the run have made."""
+        return self._recorder.made_earlier(step_id)
+
     async def room(self) -> None:
         """Wait while the journal is full."""
         await self._host.journal.room()

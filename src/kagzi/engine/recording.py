@@ -65,6 +65,11 @@ class Recorder:
         tries = self._tries.get(step_id)
         return 1 if tries is None else tries.used + 1
 
+    def made_earlier(self, step_id: str) -> int:
+        """How many of the step's executions were made in earlier attempts of the run."""
+        tries = self._tries.get(step_id)
+        return 0 if tries is None else tries.earlier
+
     def next_execution(self, call: StepCall[Any]) -> Timer | None:
         """When a step that has failed is to be executed again; None for at once."""
         tries = self._tries.get(call.step_id)
@@ -96,8 +101,7 @@ class Recorder:
         call = running.call
         now = self._around.clock.now()
         described = failures.describe(error, now=now, classifiers=self._around.classifiers)
-        tries = self._tries.get(call.step_id)
-        earlier = 0 if tries is None else tries.earlier
+        earlier = self.made_earlier(call.step_id)
         attempts = Attempts(
             made=running.attempt - earlier,
             policy=call.options.retry,

@@ -141,13 +141,15 @@ class StoredStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A step that has been executing for longer than a heartbeat, to be made visible."""
+    """A step that has been executing for longer than a heartbeat, to be made visible: execution number `attempts`,
+    with `earlier_attempts` made in earlier attempts of the run."""
 
     run_id: RunId
     fence: int
     step_id: str
     started_at: datetime
     attempts: int = 1
+    earlier_attempts: int = 0
 
 
 def step_name(step_id: str) -> str:

@@ -62,6 +62,7 @@ class Heartbeat:
                         step_id=running.call.step_id,
                         started_at=running.started_at,
                         attempts=running.attempt,
+                        earlier_attempts=owner.earlier_attempts(running.call.step_id),
                     )
                 )
         return tuple(steps)

@@ -39,13 +39,15 @@ WHERE key = ?1 AND ended_at IS NULL
 """
 
 _SHOW_OPEN = """
-INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at)
-SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5
+INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts)
+SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5, ?6
 FROM workflow_runs AS r WHERE r.run_id = ?1 AND r.fence = ?2 AND r.status = 'RUNNING'
--- A step that waited for its next execution is now in it.
+-- A step that waited for its next execution is now in it. One of which that execution's failure was stored since we
+-- looked is not: its count and its wait must stay.
 ON CONFLICT (run_id, step_id) DO UPDATE SET
-    status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL
-WHERE seq IS NULL AND status = 'RETRYING'
+    status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL,
+    earlier_attempts = excluded.earlier_attempts
+WHERE seq IS NULL AND status = 'RETRYING' AND attempts < excluded.attempts
 """
 
 _LEAVE = "UPDATE workers SET state = 'STOPPED', ended_at = ?2 WHERE key = ?1 AND ended_at IS NULL"
@@ -88,7 +90,12 @@ def _beat(session: Session, beat: Beat) -> BeatAnswer:
         session.connection.executemany(
             _SHOW_OPEN,
             [
-                (step.run_id, step.fence, step.step_id, step.attempts, micros(step.started_at))
+                (
+                    *(step.run_id, step.fence, step.step_id),
+                    step.attempts,
+                    micros(step.started_at),
+                    step.earlier_attempts,
+                )
                 for step in beat.open_steps
             ],
         )
