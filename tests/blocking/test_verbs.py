@@ -9,7 +9,16 @@ from datetime import timedelta
 
 import pytest
 
-from kagzi import ConfigError, PayloadError, RunNotFound, RunStatus, WorkflowContext, WorkflowFailed, blocking
+from kagzi import (
+    ConfigError,
+    PayloadError,
+    RunNotFound,
+    RunStatus,
+    SyncWorkflowContext,
+    WorkflowContext,
+    WorkflowFailed,
+    blocking,
+)
 from tests.app.applications import watch
 from tests.blocking.flows import PATIENCE_S, an_application, compose, greet, in_threads
 
@@ -187,6 +196,27 @@ def test_in_a_workflows_body_a_step_is_named(kagzi: blocking.Kagzi, use: str) ->
         reaching_out.start().result(timeout=PATIENCE_S)
 
     assert told.value.error.type == "WorkflowIOError"
+
+
+def test_in_the_body_of_a_plain_function_a_step_is_named_too(kagzi: blocking.Kagzi) -> None:
+    @kagzi.workflow("reach-out")
+    def reach_out(ctx: SyncWorkflowContext) -> None:
+        kagzi.start_workflow("greet", "b")
+
+    with kagzi.create_worker(), pytest.raises(WorkflowFailed, match="in a step"):
+        reach_out.start().result(timeout=PATIENCE_S)
+
+    assert kagzi.find_runs(workflow="greet") == []
+
+
+def test_plain_functions_are_workflows_here_too(kagzi: blocking.Kagzi) -> None:
+    @kagzi.workflow
+    def plain(ctx: SyncWorkflowContext, name: str) -> str:
+        ctx.sleep("nap", 0.01)
+        return ctx.step("compose", compose, name)
+
+    with kagzi.create_worker():
+        assert plain.start("Ada").result(timeout=PATIENCE_S) == "Hello, Ada!"
 
 
 def test_in_a_steps_thread_it_can_be_used(kagzi: blocking.Kagzi) -> None:

@@ -51,6 +51,15 @@ class Background:
                 loop = self._loop or self._start()
         return loop
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything needed it so far."""
+        return self._loop is not None
+
+    def is_here(self) -> bool:
+        """Whether the caller runs on it, and not on a loop of others."""
+        return asyncio.get_running_loop() is self._loop
+
     def end(self) -> None:
         """Close what is open and end the thread, within a few seconds."""
         with self.lock:

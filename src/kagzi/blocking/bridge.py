@@ -39,7 +39,8 @@ class Bridge:
         refuse_on_a_loop(verb)
         if connect and self._was_closed:
             raise ConfigError("Kagzi was closed. Use `with kagzi:`, or `kagzi.open()` first.")
-        return carry_out(self._carried(start, connect=connect), self._loop(), what=verb)
+        loop = self._loop()
+        return carry_out(self._carried(start, connect=connect), loop, what=verb)
 
     def ask(self, verb: str, function: Callable[[], T], *, connect: bool = True) -> T:
         """Call a plain function where calls are carried out: one that looks at what the loop may be changing."""
@@ -54,14 +55,20 @@ class Bridge:
         self._loop().call_soon_threadsafe(function)
 
     async def _carried(self, start: Callable[[], Coroutine[Any, Any, T]], *, connect: bool) -> T:
-        if self._is_at_home():
+        if background().is_here():
             background().guests.add(self)  # a worker connects by itself
             if connect and self.application.open_on is None:
                 await self.application.open()
         return await start()
 
     def _loop(self) -> asyncio.AbstractEventLoop:
-        return self.application.open_on or background().loop
+        loop = self.application.open_on or background().loop
+        if not loop.is_running() and loop is not background().loop:
+            raise ConfigError(
+                "Kagzi was opened on an event loop that does not run now, so nobody would answer. Close it on that loop "
+                "before the loop ends: `async with kagzi:` does."
+            )
+        return loop
 
     # -- connecting --------------------------------------------------------------------------------------------
 
@@ -71,7 +78,10 @@ class Bridge:
 
     def close(self, verb: str) -> None:
         """Disconnect; not where the application was opened by others, on their own loop."""
-        self.call(verb, self._close, connect=False)
+        if background().has_begun or self.application.open_on is not None:
+            self.call(verb, self._close, connect=False)
+        else:
+            self._was_closed = True
 
     def enter(self, verb: str) -> None:
         """Connect for a block."""
@@ -97,19 +107,16 @@ class Bridge:
         await self.application.close()
 
     async def _open(self) -> None:
-        if self._is_at_home():
+        if background().is_here():
             await self.application.open()
         self._was_closed = False
 
     async def _close(self) -> None:
-        if self._is_at_home():
+        if background().is_here():
             self._was_closed = True
             self._blocks = 0
             background().guests.discard(self)
             await self.application.close()
-
-    def _is_at_home(self) -> bool:
-        return asyncio.get_running_loop() is background().loop
 
 
 def refuse_on_a_loop(verb: str) -> None:
