@@ -10,7 +10,7 @@ import pytest
 
 from kagzi import ConfigError, Kagzi, MigrationError, Settings, StoreUnavailable, WorkflowContext
 from kagzi.store.urls import open_store
-from tests.app.applications import NEVER_POLLS, an_application, watch, within
+from tests.app.applications import NEVER_POLLS, an_application, until, watch, within
 
 
 async def double(ctx: WorkflowContext, number: int) -> int:
@@ -274,3 +274,39 @@ async def test_stores_made_by_hand_and_by_the_application_are_the_same_database(
 
     assert counts == {("double", 1): 1}
     assert handle.run_id
+
+
+async def test_closing_while_it_is_being_opened_leaves_nothing_open(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url)
+    store = watch(kagzi)
+    may_open = store.hold("open")
+
+    first = asyncio.create_task(kagzi.open())
+    await until(lambda: store.waiting["open"])
+    closing = asyncio.create_task(kagzi.close())
+    await asyncio.sleep(0)
+    may_open.set()
+    await within(asyncio.gather(first, closing))
+
+    assert (store.trips["open"], store.trips["close"]) == (1, 1)
+    with pytest.raises(ConfigError, match="not connected"):
+        await kagzi.find_runs()
+
+
+async def test_whoever_waits_to_open_what_is_closed_meanwhile_is_told(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url)
+    store = watch(kagzi)
+    may_open = store.hold("open")
+
+    first = asyncio.create_task(kagzi.open())
+    await until(lambda: store.waiting["open"])
+    closing = asyncio.create_task(kagzi.close())
+    link = kagzi._link()
+    second = asyncio.create_task(link.open())
+    await asyncio.sleep(0)
+    may_open.set()
+    await within(asyncio.gather(first, closing))
+
+    with pytest.raises(ConfigError, match="while it was being opened"):
+        await within(second)
+    assert (store.trips["open"], store.trips["close"]) == (1, 1)

@@ -47,6 +47,17 @@ def leave_with_threads_waiting() -> None:
     say(handle.status())
 
 
+def leave_with_a_start_under_way() -> None:
+    """End while the database keeps a start waiting, of which a daemon thread wants to know."""
+    kagzi.open()
+    say("open")
+    sys.stdin.readline()
+    threading.Thread(target=lambda: kagzi.start_workflow("greet", "Ada"), daemon=True).start()
+    journal = kagzi.asynchronous._open_link().journal
+    while not len(journal._starts):
+        time.sleep(0.01)
+
+
 def fail_in_a_block() -> None:
     """End by an error, out of a worker's block."""
     with kagzi, kagzi.create_worker():

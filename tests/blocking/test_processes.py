@@ -6,7 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import apsw
+import psycopg
 import pytest
 
 from tests.cli.commands import PATIENCE_S, ROOT, Command, environment
@@ -47,6 +51,33 @@ def test_a_program_ends_promptly_and_without_a_word_whatever_it_left_open(
     assert ended.stdout.split("\n")[:-1] == said
     assert ended.returncode == status
     assert time.monotonic() - began < 10  # the limits for what is still open are 5 s; it takes less than one
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Keep everybody else from writing runs."""
+    if url.startswith("sqlite"):
+        sqlite = apsw.Connection(url.removeprefix("sqlite:///"))
+        sqlite.execute("BEGIN IMMEDIATE")
+        yield
+        sqlite.close()
+    else:
+        with psycopg.connect(url) as connection:
+            connection.execute("LOCK TABLE kagzi.workflow_runs IN ACCESS EXCLUSIVE MODE")
+            yield
+            connection.rollback()
+
+
+def test_a_database_that_does_not_answer_holds_up_the_end_for_seconds_only(any_database_url: str) -> None:
+    with Command("-W", "error", "-m", MODULE, "leave_with_a_start_under_way", url=any_database_url) as command:
+        command.wait_for_line("open")
+        with locked(any_database_url):
+            command.tell("go")
+            status = command.wait(within_s=20)
+            command.wait_for_descendants()
+
+    assert status == 0
+    assert len(command.lines) <= 2, command.lines  # at most a warning
 
 
 def test_ctrl_c_ends_the_wait_and_leaves_the_application_usable(any_database_url: str) -> None:

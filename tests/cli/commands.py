@@ -64,6 +64,7 @@ class Command:
             [sys.executable, *arguments],
             cwd=ROOT,
             env=environment(url, **more),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -95,6 +96,12 @@ class Command:
         """Send a signal."""
         self._process.send_signal(number)
 
+    def tell(self, line: str) -> None:
+        """Give a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
     def press_ctrl_c(self) -> None:
         """Do what a terminal does: interrupt the whole process group in its foreground."""
         os.killpg(self.pid, signal.SIGINT)
@@ -118,8 +125,9 @@ class Command:
             self._process.kill()  # a supervisor's workers leave when it is gone
             self._process.wait()
         self._reader.join(PATIENCE_S)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
 
 
 def a_worker(*options: str, url: str, **more: str) -> Command:

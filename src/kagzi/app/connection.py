@@ -83,8 +83,7 @@ class Connection:
     async def give_back(self) -> None:
         """Disconnect, where workers alone had connected and this is the last of them."""
         self._borrowers -= 1
-        if not self._borrowers and not self._is_kept:
-            await self.close()
+        await self._end(unless_used=True)
 
     def check_caller(self) -> None:
         """Refuse to be used in a workflow's body, or on another event loop than the one that this was opened on.
@@ -126,7 +125,10 @@ class Connection:
 
     async def _ensure_open(self) -> None:
         self.check_caller()
+        had_been_closed = self.was_closed
         async with self._opening:
+            if self.was_closed and not had_been_closed:
+                raise ConfigError("Kagzi was closed while it was being opened; open it again.")
             if not self.is_open:
                 await self._open()
 
@@ -149,12 +151,16 @@ class Connection:
         _open.add(self)
 
     async def close(self) -> None:
-        """Stop the workers, commit what waits, disconnect."""
-        if not self.is_open:
-            return
-        self.is_open = self._is_kept = False
-        self.was_closed = True
-        _open.discard(self)
+        """Stop the workers, commit what waits, disconnect; where it is being opened, once it is open."""
+        await self._end(unless_used=False)
+
+    async def _end(self, *, unless_used: bool) -> None:
+        async with self._opening:
+            if not self.is_open or (unless_used and (self._borrowers or self._is_kept)):
+                return
+            self.is_open = self._is_kept = False
+            self.was_closed = True
+            _open.discard(self)
         for worker in self._workers:
             await worker.shutdown()
         if self._unlisten is not None:

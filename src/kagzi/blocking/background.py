@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from kagzi.app.event_loops import new_event_loop
@@ -68,11 +67,13 @@ class Background:
         if loop is None or self._thread is None:
             return
         leaving = asyncio.run_coroutine_threadsafe(self._leave(), loop)
-        with suppress(TimeoutError):
-            leaving.result(2 * _LAST_WORDS_S)
-        loop.call_soon_threadsafe(loop.stop)
-        self._thread.join(_LAST_WORDS_S)
-        if not self._thread.is_alive():
+        try:
+            is_tidy = leaving.result(2 * _LAST_WORDS_S)
+        except TimeoutError:
+            is_tidy = False
+        if is_tidy:  # else the thread is left to Python, as it leaves all daemons: the quietest end
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
             loop.close()
 
     def freeze_at_end(self) -> None:
@@ -90,17 +91,21 @@ class Background:
         self._loop = loop
         return loop
 
-    async def _leave(self) -> None:
+    async def _leave(self) -> bool:
+        """Close what is open; whether that went well."""
+        is_tidy = True
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await asyncio.gather(*(guest.leave() for guest in self.guests))
         except Exception as error:
+            is_tidy = False
             logger.warning("Kagzi could not be closed at the end of the process.", extra={"reason": repr(error)})
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.get_running_loop().shutdown_asyncgens()
+        return is_tidy
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -65,8 +65,8 @@ class Bridge:
         loop = self.application.open_on or background().loop
         if not loop.is_running() and loop is not background().loop:
             raise ConfigError(
-                "Kagzi was opened on an event loop that does not run now, so nobody would answer. Close it on that loop "
-                "before the loop ends: `async with kagzi:` does."
+                "Kagzi was opened on an event loop that does not run now, so nobody would answer. Close it on that "
+                "loop before the loop ends: `async with kagzi:` does."
             )
         return loop
 
