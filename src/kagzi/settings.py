@@ -11,9 +11,12 @@ from typing import Any
 from kagzi.errors import ConfigError
 
 
-def _setting(default: Any, variable: str, meaning: str, *, secret: bool = False, zero: bool = False) -> Any:
-    """A setting; a `secret` is not shown, `zero` says that a duration may be none at all."""
-    return field(default=default, repr=not secret, metadata={"variable": variable, "meaning": meaning, "zero": zero})
+def _setting(
+    default: Any, variable: str, meaning: str, *, secret: bool = False, zero: bool = False, most: int | None = None
+) -> Any:
+    """A setting; a `secret` is not shown, `zero` says that a duration or a number may be 0, `most` bounds a number."""
+    metadata = {"variable": variable, "meaning": meaning, "zero": zero, "most": most}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,14 @@ class Settings:
     body_warning: timedelta = _setting(
         timedelta(seconds=0.1), "KAGZI_BODY_WARNING", "a workflow body that computes for longer is reported", zero=True
     )
+    health_port: int = _setting(
+        0, "KAGZI_HEALTH_PORT", "port on which a worker answers /healthz and /readyz; 0: none", zero=True, most=65_535
+    )
+    health_host: str = _setting(
+        "0.0.0.0",  # noqa: S104 - probes come from outside: Kubernetes asks at the pod's own address
+        "KAGZI_HEALTH_HOST",
+        "address that the health port listens on",
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, /, **overrides: Any) -> Settings:
@@ -116,8 +127,10 @@ def _check(entry: Field[Any], value: object) -> None:
     if isinstance(value, timedelta) and (value < timedelta(0) or not (value or entry.metadata["zero"])):
         least = "zero or more" if entry.metadata["zero"] else "above zero"
         raise ConfigError(f"{setting} is {value.total_seconds():g} seconds, but must be {least}.")
-    if type(value) is int and value < 1:
-        raise ConfigError(f"{setting} is {value}, but must be 1 or more.")
+    fewest, most = 0 if entry.metadata["zero"] else 1, entry.metadata["most"]
+    if type(value) is int and (value < fewest or (most is not None and value > most)):
+        bounds = f"{fewest} or more" if most is None else f"from {fewest} to {most}"
+        raise ConfigError(f"{setting} is {value}, but must be {bounds}.")
 
 
 _A = {bool: "a bool", int: "an int", str: "a str", timedelta: "a timedelta"}

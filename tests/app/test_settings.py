@@ -34,6 +34,8 @@ def test_every_setting_can_be_given_in_the_environment() -> None:
         "KAGZI_POISON_AFTER": "4",
         "KAGZI_LOOP_LAG_WARNING": "0.2",
         "KAGZI_BODY_WARNING": "0.3",
+        "KAGZI_HEALTH_PORT": "8080",
+        "KAGZI_HEALTH_HOST": "127.0.0.1",
     }
     assert set(given) == {setting.metadata["variable"] for setting in fields(Settings)}
 
@@ -59,6 +61,8 @@ def test_every_setting_can_be_given_in_the_environment() -> None:
         poison_after=4,
         loop_lag_warning=timedelta(seconds=0.2),
         body_warning=timedelta(seconds=0.3),
+        health_port=8080,
+        health_host="127.0.0.1",
     )
 
 
@@ -94,6 +98,8 @@ def test_a_url_and_settings_together_are_refused() -> None:
         ("KAGZI_POOL_SIZE", "many", "must be a whole number"),
         ("KAGZI_POOL_SIZE", "0", "1 or more"),
         ("KAGZI_POOL_SIZE", "-3", "1 or more"),
+        ("KAGZI_HEALTH_PORT", "-1", "from 0 to 65535"),
+        ("KAGZI_HEALTH_PORT", "65536", "from 0 to 65535"),
         ("KAGZI_LEASE", "a minute", "must be a number of seconds"),
         ("KAGZI_LEASE", "nan", "must be a number of seconds"),
         ("KAGZI_LEASE", "inf", "must be a number of seconds"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -12,6 +13,8 @@ from typing import NoReturn
 
 from kagzi.app.event_loops import new_event_loop
 from kagzi.clock import monotonic
+from kagzi.worker.health_port import HealthPort
+from kagzi.worker.vitals import Vitals
 from kagzi.worker.worker import Worker
 
 logger = logging.getLogger("kagzi.worker")
@@ -20,15 +23,16 @@ _THREADS_END_S = 0.2
 _STDIN = 0
 
 
-def serve(worker: Worker, *, supervised: bool) -> None:
+def serve(worker: Worker, *, supervised: bool, health_socket: str | None = None) -> None:
     """Run a worker to its end on the fastest event loop there is, then leave even if a step's thread is still running.
 
-    `supervised`: stdin is a pipe whose end says that the supervisor is gone.
+    `supervised`: stdin is a pipe whose end says that the supervisor is gone. `health_socket`: a file where it asks how
+    the worker is.
     """
     loop = new_event_loop()
     status = 0
     try:
-        loop.run_until_complete(_work(worker, supervised=supervised))
+        loop.run_until_complete(_work(worker, supervised=supervised, health_socket=health_socket))
         loop.run_until_complete(loop.shutdown_asyncgens())
     except Exception:
         if _threads_ended():
@@ -50,14 +54,16 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-async def _work(worker: Worker, *, supervised: bool) -> None:
+async def _work(worker: Worker, *, supervised: bool, health_socket: str | None) -> None:
     # Idle threads of asyncio.to_thread must not hold up the end, so the pool is one that we can let go of.
     threads = ThreadPoolExecutor(thread_name_prefix="kagzi-thread")
     asyncio.get_running_loop().set_default_executor(threads)
     if supervised:
         asyncio.get_running_loop().add_reader(_STDIN, _stop_with_supervisor, worker)
+    asked = HealthPort(Vitals(worker).answer, path=health_socket) if health_socket else contextlib.nullcontext()
     try:
-        await worker.start()
+        async with asked:
+            await worker.start()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
 

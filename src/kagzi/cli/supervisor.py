@@ -14,6 +14,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from typing import TYPE_CHECKING
 
+from kagzi.cli.fleet_health import FleetHealth
 from kagzi.clock import monotonic
 from kagzi.worker.signals import stop_on_signals
 
@@ -50,11 +51,20 @@ class Supervisor:
         self._processes: dict[int, Process] = {}
         self._stopping = asyncio.Event()
         self._status = 0
+        self._health: FleetHealth | None = None
+        if order.health_port:
+            self._health = FleetHealth(
+                host=order.health_host or "",
+                port=order.health_port,
+                count=order.processes,
+                running=self._processes.keys,
+                stopping=self._stopping.is_set,
+            )
 
     async def run(self) -> int:
         """Keep the processes until a signal comes."""
         with stop_on_signals(self.stop):
-            async with asyncio.TaskGroup() as group:
+            async with self._health or contextlib.nullcontext(), asyncio.TaskGroup() as group:
                 for number in range(1, self._order.processes + 1):
                     group.create_task(self._keep(number))
         return self._status
@@ -128,6 +138,8 @@ class Supervisor:
             command += ["--shutdown-timeout", str(order.shutdown_timeout)]
         if self._database_url is not None:
             command += ["--database-url", self._database_url]
+        if self._health is not None:
+            command += ["--health-socket", self._health.socket(number)]
         for queue in order.queues:
             command += ["--queue", queue]
         return [*command, "--", order.target]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +31,10 @@ class WorkerOrder:
     shutdown_timeout: float | None = None
     log_level: str = "info"
     log_format: str = logs.HUMAN
+    health_port: int | None = None
+    health_host: str | None = None
     supervised: bool = False
+    health_socket: str | None = None
 
 
 @click.command()
@@ -48,7 +51,15 @@ class WorkerOrder:
 )
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option("--log-format", type=click.Choice([logs.HUMAN, logs.JSON]), default=logs.HUMAN, show_default=True)
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65_535),
+    metavar="N",
+    help="Answer /healthz and /readyz by HTTP on this port, for all processes; 0: don't.",
+)
+@click.option("--health-host", metavar="ADDRESS", help="Where the health port listens; otherwise on 0.0.0.0.")
 @click.option("--supervised", is_flag=True, hidden=True)
+@click.option("--health-socket", hidden=True)
 @common_options
 def worker(**given: Any) -> None:
     """Execute the runs of an application.
@@ -65,6 +76,7 @@ def worker(**given: Any) -> None:
     from kagzi.cli.application import load_application
 
     application = load_application(order.target, database_url=database_url())
+    order = _settle_health_port(application, order)
     with _usage_errors():
         first = _make_worker(application, order)
     if order.processes > 1:
@@ -74,7 +86,16 @@ def worker(**given: Any) -> None:
         sys.exit(supervise(order, database_url=database_url(), graceful_timeout_s=timeout_s))
     from kagzi.cli.serving import serve
 
-    serve(first, supervised=order.supervised)
+    serve(first, supervised=order.supervised, health_socket=order.health_socket)
+
+
+def _settle_health_port(application: Kagzi, order: WorkerOrder) -> WorkerOrder:
+    """What was asked for goes before the application's settings. A supervisor answers for its processes."""
+    settings = application.settings
+    port = settings.health_port if order.health_port is None else order.health_port
+    host = settings.health_host if order.health_host is None else order.health_host
+    application.settings = replace(settings, health_port=0 if order.supervised else port, health_host=host)
+    return replace(order, health_port=port, health_host=host)
 
 
 def _make_worker(application: Kagzi, order: WorkerOrder) -> Worker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kagzi.clock import since_boot
 from kagzi.ids import new_id
@@ -29,11 +29,17 @@ class Lease:
         self._observe = observe
         self.key = WorkerKey("")
         self._deadline = 0.0
+        self._renewed_at = since_boot()
 
     @property
     def is_held(self) -> bool:
         """Whether nobody else can have declared this worker dead."""
         return since_boot() < self._deadline
+
+    @property
+    def silent_for(self) -> timedelta:
+        """How long ago a renewal was sent that the store has answered."""
+        return timedelta(seconds=since_boot() - self._renewed_at)
 
     async def register(self, workflows: tuple[tuple[str, int], ...]) -> None:
         """Enter the register under a new key."""
@@ -56,6 +62,7 @@ class Lease:
         )
         self._observe(answer.now)
         self.key = key
+        self._renewed_at = sent
         self._deadline = sent + config.lease.total_seconds()
 
     async def renew(self, *, state: WorkerState, load: str, open_steps: tuple[OpenStep, ...]) -> bool:
@@ -65,6 +72,7 @@ class Lease:
             Beat(worker=self.key, lease=self._config.lease, state=state, load=load, open_steps=open_steps)
         )
         self._observe(answer.now)
+        self._renewed_at = sent
         if answer.alive:
             self._deadline = sent + self._config.lease.total_seconds()
         else:

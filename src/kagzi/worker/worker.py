@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from types import TracebackType
 from typing import Protocol, Self
@@ -38,6 +38,7 @@ from kagzi.worker.lease import Lease
 from kagzi.worker.recovering import Recovering
 from kagzi.worker.signals import stop_on_signals
 from kagzi.worker.slots import Slots
+from kagzi.worker.vitals import health_port
 
 logger = logging.getLogger("kagzi.worker")
 
@@ -112,10 +113,11 @@ class Worker:
 
         A signal drains: steps in flight finish and checkpoint within `graceful_shutdown_timeout`, all else is released
         at once. A second signal stops at once. Raises StoreUnavailable where the database can't be reached at the
-        start; afterwards the worker waits for it.
+        start; afterwards the worker waits for it. All the while KAGZI_HEALTH_PORT is answered, where it is set.
         """
         with stop_on_signals(self.stop):
-            await self._run()
+            async with health_port(self, self._app.settings):
+                await self._run()
 
     async def __aenter__(self) -> Self:
         """Begin to execute runs beside what the block does."""
@@ -216,6 +218,11 @@ class Worker:
     def may_start_steps(self) -> bool:
         """Whether the worker still holds its lease (P9)."""
         return self._lease.is_held
+
+    @property
+    def silent_for(self) -> timedelta:
+        """How long ago a heartbeat was sent that the store has answered."""
+        return self._lease.silent_for
 
     @property
     def is_writing(self) -> bool:
