@@ -188,11 +188,15 @@ class ChildFailed(StepFailed):
 
 
 class DivergenceError(KagziError):
-    """The workflow's code no longer fits the run's record. `expected` is what the record holds, `found` what ran."""
+    """The workflow's code no longer fits the run's record. `expected` is what the record goes on with, `found` what the
+    code asks for instead, and `diff` the lines that show both after what fitted."""
 
-    def __init__(self, message: str, *, expected: tuple[str, ...], found: tuple[str, ...]) -> None:
+    def __init__(
+        self, message: str, *, expected: tuple[str, ...], found: tuple[str, ...], diff: tuple[str, ...] = ()
+    ) -> None:
         self.expected = expected
         self.found = found
+        self.diff = diff
         super().__init__(message)
 
 

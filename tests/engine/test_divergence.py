@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from kagzi import Kagzi, WorkflowContext
 from kagzi.engine import execution
 from kagzi.engine.endings import Ending
+from kagzi.engine.mentions import names_in
 from kagzi.model.run import RunStatus
+from kagzi.rules.divergence import Mismatch, diverged
 from kagzi.rules.failures import decode_error
 from tests.engine.host import World
 
@@ -176,9 +179,100 @@ def test_a_divergence_shows_what_was_expected_and_what_was_found() -> None:
     assert transition is not None
     error = decode_error(transition.error or "")
     assert error.type == "DivergenceError"
-    assert "STEP 0/b#1" in error.message
-    assert "STEP 0/new#1" in error.message
-    assert "code that fits its record" in (transition.waits or "")
+    assert error.message.splitlines()[1:] == [
+        "  STEP 0/a#1",
+        "- recorded: STEP 0/b#1",
+        "+ code asks for: STEP 0/new#1",
+    ]
+    (waits,) = msgspec.json.decode(transition.waits or "", type=list[str])
+    assert waits == f"code that fits its record: {error.message}"
+
+
+CAUSES: dict[Body, str] = {
+    renamed: "step 'a' (0/a#1) was renamed to step 'other' (0/other#1)",
+    removed: "step 'b' (0/b#1) was replaced by timer 'rest' (0/rest#1)",
+    inserted: "step 'new' (0/new#1) was inserted before step 'b' (0/b#1)",
+    swapped: "step 'a' (0/a#1) and step 'b' (0/b#1) were swapped",
+    turned_to_sleep: "step 'b' (0/b#1) is a timer now",
+    moved_to_a_task: "step 'b' (0/b#1) is called in another task now, as 0.1/b#1",
+    returned: "step 'b' (0/b#1) was removed",
+    raised: "step 'b' (0/b#1) was removed",
+    inserted_where_it_rests: "step 'new' (0/new#1) was inserted before timer 'rest' (0/rest#1)",
+    inserted_beside_the_rest: "timer 'rest' (0/rest#1) is called in another task now, as 0.1/rest#1",
+    rest_removed: "timer 'rest' (0/rest#1) was replaced by step 'c' (0/c#1)",
+    rest_removed_at_the_end: "timer 'rest' (0/rest#1) was removed",
+    rest_renamed: "timer 'rest' (0/rest#1) was renamed to timer 'pause' (0/pause#1)",
+}
+
+
+@pytest.mark.parametrize("change", CAUSES, ids=lambda change: change.__name__)
+def test_a_divergence_says_what_is_likely_to_have_happened(change: Body) -> None:
+    world = parked()
+
+    world.become(change)  # type: ignore[arg-type] # coroutine functions all
+    world.claim()
+    world.settle()
+
+    assert world.memory.transition is not None
+    message = decode_error(world.memory.transition.error or "").message
+    assert f"it looks as if {CAUSES[change]}. Nothing new was executed." in message
+
+
+async def first_only(ctx: WorkflowContext) -> str:
+    return await ctx.step("b", name_of, "b")
+
+
+async def added_beside(ctx: WorkflowContext) -> None:
+    await ctx.step("a", name_of, "a")
+    await ctx.step("b", name_of, "b")
+    new = ctx.step("new", name_of, "new")
+    new.add_done_callback(lambda _: None)  # which starts it
+    await ctx.sleep("rest", 5_000)
+
+
+def test_a_step_that_was_removed_and_one_that_was_added_are_told_as_such() -> None:
+    causes = {
+        first_only: "step 'a' (0/a#1) was removed",
+        added_beside: "was added where the run waits for timer 'rest'",
+    }
+    for change, cause in causes.items():
+        world = parked()
+        world.become(change)
+        world.claim()
+        world.settle()
+
+        assert world.memory.transition is not None
+        assert cause in decode_error(world.memory.transition.error or "").message
+
+
+def test_names_are_found_in_helpers_of_the_module_and_in_closures() -> None:
+    inside = "kept in a closure"
+
+    def closed_over() -> str:
+        return inside + "text of the closure"
+
+    async def workflow(ctx: WorkflowContext) -> None:
+        await ctx.step("literal", name_of, closed_over())
+        await _call(ctx)
+
+    names = names_in(workflow)
+
+    assert {"literal", "text of the closure", "b", "name_of"} <= names
+    assert "nowhere to be found" not in names
+
+
+def test_a_long_divergence_is_cut() -> None:
+    many = [f"STEP 0/s{number}#1" for number in range(20)]
+
+    error = diverged(Mismatch(matched=many, expected=many, found=[]), mentions=lambda name: False)
+
+    assert error.diff == (
+        *[f"  STEP 0/s{number}#1" for number in (17, 18, 19)],
+        *[f"- recorded: STEP 0/s{number}#1" for number in range(5)],
+        "- ... and 15 more",
+        "+ code asks for nothing",
+    )
+    assert error.expected == tuple(many[:5])
 
 
 def test_steps_added_after_the_record_are_no_divergence_in_a_run_that_did_not_rest_there() -> None:

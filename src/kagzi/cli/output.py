@@ -50,6 +50,12 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def echo_lines(text: str, *, first: str = "", width: int = 0) -> None:
+    """Print a text of several lines, harmlessly, beside `first`."""
+    for number, line in enumerate(text.splitlines() or [""]):
+        click.echo(f"{'' if number else first:<{width}}{printable(line)}")
+
+
 def value_text(value: Any, *, limit: int | None = None) -> str:
     """A JSON value on one line, cut where it is longer than `limit` characters."""
     text = printable(json.dumps(value, ensure_ascii=False))

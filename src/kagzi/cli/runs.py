@@ -11,6 +11,7 @@ from kagzi.cli.options import common_options, complete, looking, wants_json
 from kagzi.cli.output import (
     clock_time,
     echo_json,
+    echo_lines,
     echo_table,
     moment,
     printable,
@@ -73,7 +74,7 @@ def show(which: str) -> None:
         return
     _show_run(run)
     _show_steps(steps)
-    if run.error is not None:
+    if run.error is not None and run.error.type != "DivergenceError":  # what it waits for says all of that
         _show_error(run.error)
 
 
@@ -119,7 +120,6 @@ def _show_run(run: Run) -> None:
         "started": moment(run.started_at),
         "finished": moment(run.finished_at),
         "wakes": moment(run.wake_at),
-        "waits for": ", ".join(run.waiting_for),
         "worker": run.worker_id or "",
         "crashes": str(run.crashes) if run.crashes else "",
         "input": value_text(run.input),
@@ -130,6 +130,8 @@ def _show_run(run: Run) -> None:
     for name, value in facts.items():
         if value:
             click.echo(f"{name:<11}{printable(value)}")
+    for number, text in enumerate(run.waiting_for):
+        echo_lines(text, first="" if number else "waits for", width=11)
 
 
 def _show_steps(steps: list[Step]) -> None:

@@ -23,22 +23,23 @@ import msgspec
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
 from kagzi.clock import monotonic
-from kagzi.engine.body import Body, Operation, kind_of
-from kagzi.engine.deliveries import decode_record
+from kagzi.engine.body import Body, kind_of
 from kagzi.engine.endings import Ending, ending_of, explained, stuck
-from kagzi.engine.history import PARKED_ON, History, spelled
+from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowSpins
 from kagzi.engine.recording import Consequence, Recorder, Retry
+from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change, ParkedAt
 from kagzi.model.claim import Claim
-from kagzi.model.step import StepKind, StepRecord
+from kagzi.model.step import StepKind
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
 from kagzi.rules.classification import Classifier
+from kagzi.rules.divergence import spelled
 from kagzi.rules.retries import Attempts, next_wait, retrying
 
 logger = logging.getLogger("kagzi.execution")
@@ -312,28 +313,15 @@ class Execution:
             )
 
     def _replay(self) -> None:
-        history, body = self._history, self._body
-        while (record := history.peek()) is not None:
-            if record.kind is StepKind.MARKER:  # the body knows it from the beginning, or no longer asks for it
-                history.advance()
-                continue
-            operation = body.asked.get(record.step_id)
-            if operation is not None and kind_of(operation) is record.kind:
-                history.advance()
-                self._deliver_again(operation, record)
-                self._drain()
-            elif operation is None and record.step_id in body.withdrawn:
-                history.advance()
-            else:
-                raise history.divergence([(asked, kind_of(found)) for asked, found in body.asked.items()])
-        history.check_waits({step_id: kind_of(asked) for step_id, asked in body.asked.items()})
+        Replay(
+            self._claim,
+            self._definition,
+            self._history,
+            self._body,
+            payloads=self._host.payloads,
+            drain=self._drain,
+        ).lead()
         self._live = True
-        body.replaying = False
-
-    def _deliver_again(self, operation: Operation, record: StepRecord) -> None:
-        self._timers.discard(record.step_id)
-        at = record.finished_at or self._claim.started_at  # a damaged row may have lost its time (P23)
-        self._body.deliver(decode_record(operation, record, self._host.payloads), at)
 
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""

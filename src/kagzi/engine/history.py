@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from kagzi.errors import DivergenceError
 from kagzi.model.change import ParkedAt
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepKind, StepRecord
+from kagzi.rules.divergence import spelled
 
 
 class History:
@@ -62,28 +62,30 @@ class History:
         """The `seq` of the record that was delivered last; before the first, that of the last attempt, 0 for none."""
         return self._records[self._next - 1].seq if self._next else self._claim.reopened_seq
 
-    def check_waits(self, asked: Mapping[str, StepKind]) -> None:
-        """Where the run parked at the end of its record, its code must wait there for what it waited for then.
+    def missed(self, asked: Mapping[str, StepKind]) -> tuple[str, ...] | None:
+        """What the run waits for, where it parked at the end of its record and its code does not wait there for that.
 
         Timers leave no record before they fire, and a step that was added before one leaves none either: this is what
-        tells that they were there, or were not. Raises DivergenceError.
+        tells that they were there, or were not. None where the code fits.
         """
         parked = self._parked
         if parked is None or parked.seq != self.last_seq:
-            return
+            return None
         before, now = set(parked.on), {spelled(*found) for found in asked.items()}
-        missing = [each for each in parked.on if each not in now]
+        missing = tuple(each for each in parked.on if each not in now)
         added = any(
             kind is StepKind.STEP and step_id not in self._tried and spelled(step_id, kind) not in before
             for step_id, kind in asked.items()
         )
-        if missing or added:
-            raise diverged(missing or parked.on, asked.items(), place=self._next)
+        return missing or parked.on if missing or added else None
 
-    def divergence(self, found: Iterable[tuple[str, StepKind]]) -> DivergenceError:
-        """The next record is of an operation that the body, at rest, has not asked for; it asked for `found`."""
-        rest = [spelled(record.step_id, record.kind) for record in self._records[self._next :][:_SHOWN]]
-        return diverged(rest, found, place=self._next)
+    def matched(self) -> tuple[str, ...]:
+        """The last operations that were delivered."""
+        return tuple(map(_spell, self._records[max(self._next - _SHOWN, 0) : self._next]))
+
+    def rest(self) -> tuple[str, ...]:
+        """The operations that are still to be delivered."""
+        return tuple(map(_spell, self._records[self._next :]))
 
 
 PARKED_ON = 50
@@ -92,9 +94,8 @@ PARKED_ON = 50
 _SHOWN = 5
 
 
-def spelled(step_id: str, kind: StepKind) -> str:
-    """An operation as divergences show it."""
-    return f"{kind} {step_id}"
+def _spell(record: StepRecord) -> str:
+    return spelled(record.step_id, record.kind)
 
 
 def _decode(claim: Claim) -> ParkedAt | None:
@@ -105,20 +106,3 @@ def _decode(claim: Claim) -> ParkedAt | None:
     except msgspec.MsgspecError:  # a damaged row (P23)
         return None
     return parked if parked.seq >= claim.reopened_seq else None  # an earlier attempt parked there
-
-
-def diverged(rest: Sequence[str], found: Iterable[tuple[str, StepKind]], *, place: int) -> DivergenceError:
-    """Say what the record holds from `place` on and what the code asks for instead."""
-    expected = tuple(rest[:_SHOWN])
-    asked = tuple(f"{kind} {step_id}" for step_id, kind in list(found)[:_SHOWN])
-    return DivergenceError(
-        f"the code does not fit the run's record. After {place} recorded operations the record goes on with "
-        f"{_listing(expected)}, but the code waits for {_listing(asked)}. Nothing was executed. "
-        "Deploy code that fits, for instance the version that the run was started with.",
-        expected=expected,
-        found=asked,
-    )
-
-
-def _listing(operations: tuple[str, ...]) -> str:
-    return ", ".join(operations) if operations else "nothing"

@@ -1,0 +1,79 @@
+"""Leading a body through its record; and doing nothing but that, to see whether code fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kagzi.authoring.definitions import Definition
+from kagzi.engine.body import Body, kind_of
+from kagzi.engine.deliveries import decode_record
+from kagzi.engine.history import History
+from kagzi.engine.mentions import names_in
+from kagzi.errors import DivergenceError
+from kagzi.model.claim import Claim
+from kagzi.model.step import StepKind
+from kagzi.payloads import Payloads
+from kagzi.rules.divergence import Mismatch, diverged, spelled
+
+
+class Replay:
+    """A body on its way through the record of its run.
+
+    `drain` runs the body until it is at rest; nothing in here does more than that, or touches the world.
+    """
+
+    __slots__ = ("_body", "_claim", "_definition", "_drain", "_history", "_payloads")
+
+    def __init__(
+        self,
+        claim: Claim,
+        definition: Definition,
+        history: History,
+        body: Body,
+        *,
+        payloads: Payloads,
+        drain: Callable[[], None],
+    ) -> None:
+        self._claim = claim
+        self._definition = definition
+        self._history = history
+        self._body = body
+        self._payloads = payloads
+        self._drain = drain
+
+    def lead(self) -> None:
+        """Deliver what is recorded, one by one, to a body that is at rest, until the record is used up.
+
+        Raises DivergenceError where nobody asked for what comes next, or where the run parked at the end of its record
+        and the code waits there for something else; PayloadError where a result no longer fits its type.
+        """
+        history, body = self._history, self._body
+        while (record := history.peek()) is not None:
+            if record.kind is StepKind.MARKER:  # the body knows it from the beginning, or no longer asks for it
+                history.advance()
+                continue
+            operation = body.asked.get(record.step_id)
+            if operation is not None and kind_of(operation) is record.kind:
+                history.advance()
+                body.timers.discard(record.step_id)
+                at = record.finished_at or self._claim.started_at  # a damaged row may have lost its time (P23)
+                body.deliver(decode_record(operation, record, self._payloads), at)
+                self._drain()
+            elif operation is None and record.step_id in body.withdrawn:
+                history.advance()
+            else:
+                raise self._divergence(history.rest(), parked=False)
+        waited = history.missed({step_id: kind_of(asked) for step_id, asked in body.asked.items()})
+        if waited is not None:
+            raise self._divergence(waited, parked=True)
+        body.replaying = False
+
+    def _divergence(self, expected: tuple[str, ...], *, parked: bool) -> DivergenceError:
+        mismatch = Mismatch(
+            matched=self._history.matched(),
+            expected=expected,
+            found=[spelled(step_id, kind_of(operation)) for step_id, operation in self._body.asked.items()],
+            parked=parked,
+            is_over=self._body.outcome is not None,
+        )
+        return diverged(mismatch, mentions=names_in(self._definition.fn).__contains__)
