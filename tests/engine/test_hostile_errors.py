@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from kagzi import Kagzi, WorkflowContext, WorkflowFailed
+from kagzi.engine.endings import Ending
 from kagzi.testing import Environment
+from tests.engine.host import World
 
 
 class Unspeakable(type):
@@ -88,3 +90,70 @@ async def test_a_step_in_tasks_nested_too_deep_is_refused_before_it_is_executed(
             await (await deep.start()).result(timeout=10)
 
     assert executed == []
+
+
+class UnspeakableText(RuntimeError):
+    """Of the type that is looked at for what it says about event loops."""
+
+    @property  # type: ignore[misc] # of an object it can be set, too
+    def __class__(self) -> type:
+        raise SystemExit("no class")
+
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+
+async def fail_without_text() -> None:
+    raise UnspeakableText
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+async def test_an_error_that_would_end_the_process_when_it_is_looked_at_fails_its_run(levels: int) -> None:
+    """P14, P25."""
+    kagzi = Kagzi("sqlite://")
+
+    def wrapped(error: Exception) -> Exception:
+        for _ in range(levels):
+            error = ExceptionGroup("several", [error, error])
+        return error
+
+    async def fail_in_groups() -> None:
+        raise wrapped(UnspeakableText())
+
+    @kagzi.workflow
+    async def in_step(ctx: WorkflowContext) -> None:
+        await ctx.step("fail", fail_without_text)
+
+    @kagzi.workflow
+    async def in_groups(ctx: WorkflowContext) -> None:
+        await ctx.step("fail", fail_in_groups)
+
+    @kagzi.workflow
+    async def in_body(ctx: WorkflowContext) -> None:
+        raise UnspeakableText
+
+    async with Environment(kagzi):
+        for workflow in (in_step, in_groups, in_body):
+            with pytest.raises(WorkflowFailed, match=r"can't be told|several"):
+                await (await workflow.start()).result(timeout=10)
+
+
+async def test_a_run_that_no_longer_begins_is_set_aside_whatever_its_error_does() -> None:
+    """P14, P16."""
+
+    async def one_step(ctx: WorkflowContext) -> None:
+        await ctx.step("first", len, "a")
+
+    def refuse(ctx: WorkflowContext) -> Any:
+        raise UnspeakableText
+
+    before = World(one_step)
+    before.finish()
+    world = World(refuse).remember(before.memory.records)
+
+    world.claim()
+    world.settle()
+
+    assert world.endings == [Ending.RELEASED]
+    assert world.memory.transition is not None
+    assert "can't be told" in (world.memory.transition.error or "")

@@ -393,22 +393,22 @@ class Execution:
     def _set_aside(self, error: Exception) -> None:
         """The code doesn't fit the record: leave the run for code that does (P16)."""
         now = self._host.clock.now()
+        described = failures.describe(error, now=now, classifiers=self._host.classifiers)
         logger.error(
             "A run's code does not fit its record; the run rests until fitting code is deployed.",
             extra={
                 "workflow": self.workflow,
                 "version": self._claim.version,
                 "run_id": self.run_id,
-                "reason": str(error),
+                "reason": described.message,
             },
         )
-        described = failures.describe(error, now=now, classifiers=self._host.classifiers)
         self._close(
             lifecycle.set_aside(
                 self.run_id,
                 self.fence,
                 until=now + _SECOND_LOOK,
-                waits=msgspec.json.encode([f"code that fits its record: {error}"]).decode(),
+                waits=msgspec.json.encode([f"code that fits its record: {described.message}"]).decode(),
                 error=failures.encode_error(described),
                 inbox=self._claim.inbox,
             )

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 from kagzi.errors import NonRetryable, RetryAfter
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.retry import RetryPolicy
+from kagzi.rules.classification.probes import is_a
 from kagzi.rules.failures import retry_after
 
 logger = logging.getLogger("kagzi.retries")
@@ -53,7 +54,7 @@ class RetryPredicate:
                 return error.kind in self.kinds
             case "on_types":
                 if exception is not None:
-                    return isinstance(exception, self.types)
+                    return issubclass(type(exception), self.types)
                 return error.type in {each.__name__ for each in self.types}
             case _:
                 return False
@@ -88,9 +89,9 @@ def next_wait(error: StepError, exception: BaseException, attempts: Attempts) ->
     (a `Retry-After`) goes before the policy's. Without a policy only `RetryAfter` is heeded, and each time.
     """
     policy = attempts.policy
-    if isinstance(exception, NonRetryable):
+    if is_a(exception, NonRetryable):
         return None
-    by_hand = isinstance(exception, RetryAfter)
+    by_hand = is_a(exception, RetryAfter)
     if policy is None:
         return retry_after(error) if by_hand else None
     if policy.max_attempts is not None and attempts.made >= policy.max_attempts:
