@@ -25,7 +25,7 @@ class Bridge:
 
     def __init__(self, application: Kagzi, *, given: Kagzi | None = None) -> None:
         self.application = application
-        self.given = given or application
+        self.given: Kagzi = given or application
         self._blocks = 0
         self._was_closed = False
 
