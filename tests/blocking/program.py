@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ kagzi = an_application(os.environ["KAGZI_DATABASE_URL"])
 
 
 def say(text: object) -> None:
-    print(text, flush=True)
+    os.write(1, f"{text}\n".encode())  # in one piece: several processes write to the pipe
 
 
 def leave_open() -> None:
@@ -175,6 +176,33 @@ def fork_after_closing() -> None:
     in_children(2, child)
     with kagzi:
         say(len(kagzi.find_runs()))
+
+
+def fork_async() -> None:
+    """Fork while an async application is open; the child opens it anew on a loop of its own."""
+    application = kagzi.asynchronous
+
+    async def use() -> str:
+        async with application:
+            run = await application.start_workflow("greet", "child")
+            return str(await run.status())
+
+    async def parent() -> None:
+        async with application:
+            handle = await application.start_workflow("greet", "parent")
+
+            def child() -> None:
+                say(asyncio.run(use()))
+                try:
+                    asyncio.run(handle.status())
+                except ConfigError as error:
+                    say(error)
+                os._exit(0)  # not through the parent's loop, in which this thread stands
+
+            in_children(2, child)
+            say(len(await application.find_runs()))
+
+    asyncio.run(parent())
 
 
 def in_children(count: int, work: Callable[[], None]) -> None:

@@ -139,6 +139,16 @@ def test_forks_of_a_program_in_the_middle_of_using_sqlite_are_told_to_close_befo
     assert ended.returncode == 0
 
 
+def test_forks_beside_an_open_async_application_open_it_anew(postgres_url: str) -> None:
+    ended = program("fork_async", postgres_url)
+
+    lines = ended.stdout.split("\n")
+    assert ended.stderr == ""
+    assert lines.count("PENDING") == 2
+    assert sum("before the process was forked" in line for line in lines) == 2
+    assert lines[-2] == "3"
+
+
 def test_who_imports_kagzi_does_not_import_its_blocking_twin(sqlite_url: str) -> None:
     ended = program("imports", sqlite_url)
 

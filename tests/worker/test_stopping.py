@@ -369,3 +369,18 @@ async def test_a_worker_that_has_stopped_says_so_when_it_is_started_again(kagzi:
 
         with pytest.raises(Exception, match="create_worker"):
             await within(worker.start(), 5)
+
+
+async def test_a_worker_whose_block_was_cancelled_before_it_began_stops(kagzi: Kagzi, store: WatchedStore) -> None:
+    registering = store.hold("register")
+    async with kagzi:
+        worker = kagzi.create_worker()
+        entering = asyncio.create_task(worker.__aenter__())
+        await until(lambda: store.waiting["register"])
+
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        registering.set()
+
+        await until(lambda: worker.state is WorkerState.STOPPED)

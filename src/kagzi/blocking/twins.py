@@ -183,7 +183,7 @@ class Worker(Twin[AsyncWorker]):
 
         A signal drains: steps in flight finish and checkpoint within `graceful_shutdown_timeout`, all else is released
         at once. A second signal stops at once. Raises StoreUnavailable where the database can't be reached at the
-        start; afterwards the worker waits for it.
+        start; afterwards the worker waits for it. All the while KAGZI_HEALTH_PORT is answered, where it is set.
         """
         serve(self._bridge, self._original)
 

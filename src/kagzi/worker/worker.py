@@ -123,8 +123,13 @@ class Worker:
         """Begin to execute runs beside what the block does."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"kagzi-worker-{self.worker_id}")
         started = asyncio.ensure_future(self._started.wait())
-        await asyncio.wait({started, self._task}, return_when=asyncio.FIRST_COMPLETED)
-        started.cancel()
+        try:
+            await asyncio.wait({started, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self.stop()  # there will be no block whose end could do it
+            raise
+        finally:
+            started.cancel()
         if self._task.done():
             await self._task
         return self
