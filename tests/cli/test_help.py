@@ -23,6 +23,8 @@ from tests.cli.commands import kagzi as kagzi_process
         ("runs", "list"),
         ("runs", "show"),
         ("versions",),
+        ("versions", "deprecate"),
+        ("replay",),
         ("db",),
         ("db", "migrate"),
         ("demo",),

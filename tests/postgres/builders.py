@@ -79,6 +79,8 @@ async def use_every_verb(store: PostgresStore) -> None:
     await store.beat(Beat(worker=worker, lease=timedelta(seconds=60), open_steps=(shown,)))
     await store.outcomes(run_ids)
     await store.existing(run_ids)
+    await store.recall(run_ids)
+    await store.reconsider(a_request(worker), within=timedelta(seconds=30))
     await store.get(run_ids[0])
     await store.steps(run_ids[0])
     await store.find(RunFilter(namespace=NAMESPACE, tags=("t",), created_after=now, cursor=run_ids[0]))

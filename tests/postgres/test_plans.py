@@ -35,6 +35,8 @@ STATEMENTS = {
     "claim": claim._EVERYWHERE,
     "claim further on": claim._FURTHER_ON,
     "histories": claim._HISTORIES,
+    "reconsider": claim._RECONSIDER,
+    "recall": claim._RECALL,
     "renew": workers._RENEW,
     "show open steps": workers._SHOW_OPEN,
     "owned": workers._OWNED,
@@ -95,7 +97,7 @@ def assert_only_lookups(name: str, plan: str) -> None:
     for line in plan.splitlines():
         if match := re.search(r"Index (?:Only )?Scan (?:Backward )?using (workflow_runs_\w+) on", line):
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
-            if name in ("claim", "claim further on", "count open", "backlog"):
+            if name in ("claim", "claim further on", "reconsider", "count open", "backlog"):
                 wanted |= {"workflow_runs_claim"}
             if name in ("owned", "recover", "count open", "find running"):
                 wanted |= {"workflow_runs_owner_key"}

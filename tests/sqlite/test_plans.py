@@ -33,7 +33,7 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "there by run_id": (start._THERE_BY_RUN_ID, ("a",)),
     "there by id": (start._THERE_BY_ID, ("default", "a")),
     "renew": (register._RENEW, ("w", "RUNNING", None, NOW, NOW, None)),
-    "show open": (register._SHOW_OPEN, ("a", 1, "s", 1, NOW)),
+    "show open": (register._SHOW_OPEN, ("a", 1, "s", 1, NOW, 0)),
     "owned by": (register._OWNED, ("w",)),
     "any expired": (recovery._ANY_EXPIRED, ("default", NOW)),
     "declare dead": (recovery._DECLARE_DEAD, ("default", NOW)),
@@ -43,6 +43,8 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "outcomes": (reading._OUTCOMES, ('["a"]',)),
     "existing": (reading._EXISTING, ('["a"]',)),
     "waiting": (health._WAITING, ("default", NOW, 1000)),
+    "aside": (claim._ASIDE, ("default", '["default"]', '[["order",1]]', NOW, NOW, 100)),
+    "recall": (claim._RECALL, ('["a"]',)),
     "version policy": (versions._POLICY, ("default", "order")),
     "count": (health._COUNT, ("default", "default", "order", 1, 0, NOW, 100)),
 }
@@ -72,6 +74,8 @@ LOOKS_UP = {
     "outcomes": BY_RUN_ID,
     "existing": BY_RUN_ID,
     "waiting": "workflow_runs_claim (namespace=? AND queue=? AND workflow=? AND version>?)",
+    "aside": f"{LANE} AND available_at>? AND available_at<?)",
+    "recall": BY_RUN_ID,
     "version policy": "PRIMARY KEY (namespace=? AND workflow=?)",
     "count": f"{LANE} AND available_at>? AND available_at<?)",
 }
@@ -113,7 +117,8 @@ def test_a_hot_statement_reads_no_whole_table(connection: apsw.Connection, name:
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments)]
 
     aliases = {*TABLES, "r", "s", "w"}
-    served = {"SCAN s", "SCAN w"} if name in {"first due", "due"} else set()  # there they are the request's own lanes
+    # There they are the request's own lanes.
+    served = {"SCAN s", "SCAN w"} if name in {"first due", "due", "aside"} else set()
     scans = [
         line
         for line in plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
@@ -18,10 +18,11 @@ from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
 from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
-from kagzi.client import listing, starting, versions
+from kagzi.client import listing, replaying, starting, versions
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
+from kagzi.client.replaying import Replayed
 from kagzi.client.workflow import Workflow
 from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError
@@ -379,7 +380,7 @@ class Kagzi:
         """Make a worker from options."""
         return Worker(self._link(), configure(options, self.settings))
 
-    # -- for kagzi.testing -------------------------------------------------------------------------------------
+    # -- for kagzi.testing and the command line ------------------------------------------------------------------
 
     def connection_to(self, store: Store, *, clock: EngineClock) -> Connection:
         """Make a connection of this application to another store, kept by another clock."""
@@ -396,6 +397,13 @@ class Kagzi:
         """Use this connection from now on, and return the one before, as it is."""
         former, self._connection = self._connection, connection
         return former
+
+    def replays(self, run_ids: Sequence[str] | None = None, *, workflow: str | None = None) -> AsyncIterator[Replayed]:
+        """Replay runs against the code registered here: those named, else every open one, or of `workflow` alone."""
+        link = self._open_link()
+        if run_ids is None:
+            return replaying.replay_open(link, workflow=workflow)
+        return replaying.replay_runs(link, run_ids)
 
     # -- for kagzi.blocking ------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from kagzi.cli.db import db
 from kagzi.cli.demo import demo
 from kagzi.cli.errors import as_click_error
 from kagzi.cli.options import common_options
+from kagzi.cli.replay import replay
 from kagzi.cli.run import run
 from kagzi.cli.runs import runs
 from kagzi.cli.versions import versions
@@ -32,9 +33,10 @@ class Commands(click.Group):
             raise as_click_error(error) from error
 
 
-@click.group(
-    cls=Commands, commands=[worker, run, runs, versions, db, demo], context_settings={"max_content_width": 100}
-)
+_COMMANDS = [worker, run, runs, versions, replay, db, demo]
+
+
+@click.group(cls=Commands, commands=_COMMANDS, context_settings={"max_content_width": 100})
 @click.version_option(package_name="kagzi", message="%(prog)s %(version)s")
 @common_options
 def cli() -> None:

@@ -44,7 +44,7 @@ from kagzi.rules.retries import Attempts, next_wait, retrying
 
 logger = logging.getLogger("kagzi.execution")
 
-_SECOND_LOOK = timedelta(seconds=30)
+SECOND_LOOK = timedelta(seconds=30)
 """How long a run whose code doesn't fit rests before a worker, maybe with newer code, tries again."""
 
 
@@ -407,7 +407,7 @@ class Execution:
             lifecycle.set_aside(
                 self.run_id,
                 self.fence,
-                until=now + _SECOND_LOOK,
+                until=now + SECOND_LOOK,
                 waits=msgspec.json.encode([f"code that fits its record: {described.message}"]).decode(),
                 error=failures.encode_error(described),
                 inbox=self._claim.inbox,

@@ -11,9 +11,10 @@ from kagzi.engine.history import History
 from kagzi.engine.mentions import names_in
 from kagzi.errors import DivergenceError
 from kagzi.model.claim import Claim
+from kagzi.model.run import RunStatus, StoredRun
 from kagzi.model.step import StepKind
 from kagzi.payloads import Payloads
-from kagzi.rules.divergence import Mismatch, diverged, spelled
+from kagzi.rules.divergence import Mismatch, diverged, other_end, spelled
 
 
 class Replay:
@@ -68,6 +69,20 @@ class Replay:
             raise self._divergence(waited, parked=True)
         body.replaying = False
 
+    def check_result(self, recorded: str | None) -> None:
+        """See that the body ends with what the run was completed with. Raises DivergenceError."""
+        outcome = self._body.outcome
+        ending = "the end of the run"
+        if outcome is None:
+            raise self._divergence((ending,), parked=False)
+        error = None if outcome.cancelled() else outcome.exception()
+        if outcome.cancelled() or error is not None:
+            raise other_end(ending, "an error" if error is None else type(error).__name__)
+        where = f"the result of workflow {self._claim.workflow!r}"
+        text, _ = self._definition.result.settle(outcome.result(), where=where)
+        if self._payloads.show(text) != self._payloads.show(recorded):
+            raise other_end("the result that is stored", "another result")
+
     def _divergence(self, expected: tuple[str, ...], *, parked: bool) -> DivergenceError:
         mismatch = Mismatch(
             matched=self._history.matched(),
@@ -77,3 +92,34 @@ class Replay:
             is_over=self._body.outcome is not None,
         )
         return diverged(mismatch, mentions=names_in(self._definition.fn).__contains__)
+
+
+def replay(claim: Claim, definition: Definition, payloads: Payloads, *, ended: StoredRun | None = None) -> None:
+    """See whether the code of a definition fits a run's record; nothing is executed, recorded or asked for.
+
+    `ended` is the run where it has ended: the code must then end at the end of the record, too, and where the run was
+    completed, with the same result. A plain callback only (engine/loop.py).
+
+    Raises DivergenceError, PayloadError where a stored value doesn't fit its type, WorkflowSpins, or what the
+    function's call raises where it doesn't take the input.
+    """
+    history = History(claim)
+    defaults = definition.options.step_defaults
+    body = Body(claim, history, replaying=True, on_withdrawn=_nothing_runs, step_defaults=defaults)
+    try:
+        args, kwargs = definition.arguments.decode(claim.input, where=f"the input of workflow {claim.workflow!r}")
+        body.begin(definition.fn, args, kwargs)
+        body.drain()
+        way = Replay(claim, definition, history, body, payloads=payloads, drain=body.drain)
+        way.lead()
+        if ended is not None and ended.status is RunStatus.COMPLETED:
+            way.check_result(ended.output)
+    finally:
+        body.leave()
+        outcome = body.outcome
+        if outcome is not None and not outcome.cancelled():
+            outcome.exception()  # looked at, or asyncio would complain that nobody has
+
+
+def _nothing_runs(step_id: str) -> None:
+    """A step that the body cancels: none has been started."""

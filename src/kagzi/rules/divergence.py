@@ -47,6 +47,17 @@ def diverged(mismatch: Mismatch, *, mentions: Callable[[str], bool]) -> Divergen
     )
 
 
+def other_end(recorded: str, found: str) -> DivergenceError:
+    """The record of a completed run fits, but the code ends with something else."""
+    diff = (f"- recorded: {recorded}", f"+ code ends with: {found}")
+    return DivergenceError(
+        "\n".join(["the code does not fit the run's record: it ends otherwise.", *diff]),
+        expected=(recorded,),
+        found=(found,),
+        diff=diff,
+    )
+
+
 def _diff(mismatch: Mismatch) -> tuple[str, ...]:
     """The diff's lines: what fitted, what was recorded and what the code asks for."""
     theirs = "waited for" if mismatch.parked else "recorded"
@@ -65,6 +76,8 @@ def _guess(mismatch: Mismatch, mentions: Callable[[str], bool]) -> str:
     """The likely cause. What the record expects is asked for later if the code still names it, else it is gone."""
     if not mismatch.expected:
         return f"{_Operation.read(mismatch.found[0]).told} was added where the run rests"
+    if " " not in mismatch.expected[0] or "/" not in mismatch.expected[0]:
+        return "the code goes on where the run had ended"
     first = _Operation.read(mismatch.expected[0])
     found = [_Operation.read(each) for each in mismatch.found]
     new = [each for each in found if str(each) not in mismatch.expected]

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from kagzi.model.change import Change, Committed
-from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -86,6 +86,13 @@ class Store(Protocol):
         nothing where the worker's registration is not alive.
         """
 
+    async def reconsider(self, request: ClaimRequest, *, within: timedelta) -> int:
+        """Make runs due of which the code did not fit, and say how many: at most `slots`, of what the worker can take.
+
+        They are SLEEPING with an error, and would be due `within` that time anyway. Nobody is told of it: the worker
+        that asks is to claim next. The cost grows with the runs that fall due within that time.
+        """
+
     # -- workers -----------------------------------------------------------------------------------------------
 
     async def register(self, registration: Registration) -> BeatAnswer:
@@ -117,6 +124,12 @@ class Store(Protocol):
 
     async def find(self, wanted: RunFilter) -> list[StoredRun]:
         """List runs without payloads, newest (greatest run_id) first, at most `wanted.limit`, below `wanted.cursor`."""
+
+    async def recall(self, run_ids: Sequence[RunId]) -> list[Claim]:
+        """Read runs as a claim would give them, without taking them: the fence is the one that they have.
+
+        Unknown ids are left out. For looking at: what is read of a run that is being executed may be of two moments.
+        """
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
         """List a run's operations: finished ones in order of `seq`, then the open ones."""

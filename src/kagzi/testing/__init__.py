@@ -13,6 +13,7 @@ Needs no plugin of any test runner.
 from kagzi.testing.crashes import CrashReport
 from kagzi.testing.environment import Environment
 from kagzi.testing.mocks import Mock
+from kagzi.testing.replaying import replay
 from kagzi.testing.stage import NotQuiet
 
-__all__ = ["CrashReport", "Environment", "Mock", "NotQuiet"]
+__all__ = ["CrashReport", "Environment", "Mock", "NotQuiet", "replay"]

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import msgspec
 
 from kagzi.model.change import Applied, Change, Committed
-from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -81,6 +81,9 @@ class Line:
         # Real time would pass until then; who moves the clock has the worker look.
         return msgspec.structs.replace(claimed, next_due=None)
 
+    async def reconsider(self, request: ClaimRequest, *, within: timedelta) -> int:
+        return await self._ask(self._store.reconsider, request, within=within)
+
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._ask(self._store.register, registration)
 
@@ -106,6 +109,9 @@ class Line:
 
     async def find(self, wanted: RunFilter) -> list[StoredRun]:
         return await self._ask(self._store.find, wanted)
+
+    async def recall(self, run_ids: Sequence[RunId]) -> list[Claim]:
+        return await self._ask(self._store.recall, run_ids)
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
         return await self._ask(self._store.steps, run_id)

@@ -9,6 +9,7 @@ import random
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from kagzi.engine.execution import SECOND_LOOK
 from kagzi.engine.time import Alarm
 from kagzi.errors import StoreUnavailable
 from kagzi.model.claim import Claimed, ClaimRequest
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kagzi.worker")
 
 _LONGEST_PAUSE_S = 1.0
+
+_RECONSIDERED = 1000
+"""Runs that one start of a worker brings back before their time: a fleet that is deployed anew must not replay millions
+at once. The others fall due by themselves."""
 
 
 class Claiming:
@@ -76,9 +81,28 @@ class Claiming:
     async def run(self) -> None:
         """Claim for ever."""
         try:
+            await self._reconsider()
             await self._claim_on()
         finally:
             self._disarm()
+
+    async def _reconsider(self) -> None:
+        """Have runs looked at again that other code did not fit: what has just been registered may."""
+        worker = self._worker
+        request = ClaimRequest(
+            worker=worker.key,
+            namespace=worker.config.namespace,
+            queues=worker.config.queues,
+            workflows=worker.lanes(),
+            slots=_RECONSIDERED,
+        )
+        try:
+            found = await worker.store.reconsider(request, within=SECOND_LOOK)
+        except Exception as error:
+            logger.warning("Runs that did not fit are not looked at before their time.", extra={"reason": str(error)})
+            return
+        if found:
+            logger.info("Runs that did not fit other code are looked at again.", extra={"runs": found})
 
     async def _claim_on(self) -> None:
         pause_s = 0.0

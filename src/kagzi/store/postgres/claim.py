@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from kagzi.clock import monotonic
+from kagzi.ids import is_id
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.run import RunId
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
@@ -130,6 +134,40 @@ _TAKE = _TAKE.replace("{due_at}", readable("t.available_at")).replace("{started_
 _EVERYWHERE = _LANES + _TAKE.replace("{lanes_found}", _SLOW_LANES)
 _FURTHER_ON = _KNOWN_LANES + _TAKE.replace("{lanes_found}", "NULL")
 
+# Those that were set aside, among the few that fall due soon.
+_RECONSIDER = (
+    _LANES
+    + """
+aside AS MATERIALIZED (
+    SELECT d.run_id
+    FROM (SELECT * FROM lane ORDER BY priority DESC) AS l
+    CROSS JOIN LATERAL (
+        SELECT r.run_id, r.available_at FROM {schema}.workflow_runs AS r
+        WHERE r.namespace = $2 AND r.queue = l.queue AND r.workflow = l.workflow AND r.version = l.version
+            AND r.priority = l.priority AND r.status IN ('PENDING', 'SLEEPING')
+            AND r.available_at > now() AND r.available_at <= now() + $7::interval
+            AND r.status = 'SLEEPING' AND r.error IS NOT NULL
+        ORDER BY r.available_at
+        LIMIT $3
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS d
+    LIMIT $3
+),
+woken AS (
+    UPDATE {schema}.workflow_runs AS w SET available_at = now() FROM aside WHERE w.run_id = aside.run_id
+    RETURNING w.run_id
+)
+SELECT count(*)::integer FROM woken
+"""
+)
+
+_RECALL = f"""
+SELECT r.run_id::text, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
+    {readable("coalesce(r.attempt_started_at, r.started_at, now())")}, r.parent_run_id::text, r.parked, r.reopened_seq
+FROM unnest($1::text::uuid[]) AS asked (run_id)
+CROSS JOIN LATERAL (SELECT * FROM {{schema}}.workflow_runs AS r WHERE r.run_id = asked.run_id) AS r
+"""
+
 _HISTORIES = f"""
 SELECT {RECORD_COLUMNS}
 FROM unnest($1::text::uuid[]) AS asked (run_id)
@@ -153,6 +191,8 @@ class Claimer:
         self._everywhere = names.fill(_EVERYWHERE)
         self._further_on = names.fill(_FURTHER_ON)
         self._histories = names.fill(_HISTORIES)
+        self._reconsider = names.fill(_RECONSIDER)
+        self._recall = names.fill(_RECALL)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         """One trip, and one more for the histories of runs that have been claimed before."""
@@ -161,7 +201,25 @@ class Claimer:
             # We have only now said that we are idle. Who made a run due just before did not know: look once more.
             rows = await self._take(request)
         taken = [row for row in rows if row[_RUN] is not None]
-        return Claimed(claims=await self._with_histories(taken), now=rows[0][_NOW], next_due=rows[0][_NEXT_DUE])
+        claims = await self._with_histories([row[_RUN:] for row in taken], before=_FIRST_FENCE)
+        return Claimed(claims=claims, now=rows[0][_NOW], next_due=rows[0][_NEXT_DUE])
+
+    async def reconsider(self, request: ClaimRequest, *, within: timedelta) -> int:
+        """One trip."""
+        workflows = [workflow for workflow, _ in request.workflows]
+        versions = [version for _, version in request.workflows]
+        lanes = list(request.queues), workflows, versions
+        rows = await self._connections.fetch(
+            self._reconsider, request.worker, request.namespace, request.slots, *lanes, within
+        )
+        count: int = rows[0][0]
+        return count
+
+    async def recall(self, run_ids: Sequence[RunId]) -> list[Claim]:
+        """Two trips."""
+        asked = array_text(run_id for run_id in dict.fromkeys(run_ids) if is_id(run_id))
+        rows = await self._connections.fetch(self._recall, asked)
+        return list(await self._with_histories([tuple(row) for row in rows], before=0))
 
     async def _take(self, request: ClaimRequest) -> list[Row]:
         lanes = self._floors.lanes(request, at_s=monotonic())
@@ -187,12 +245,13 @@ class Claimer:
         self._floors.took(request, last=last, full=full, now=rows[0][_NOW])
         return rows
 
-    async def _with_histories(self, rows: list[Row]) -> tuple[Claim, ...]:
-        before = [row[_RUN] for row in rows if row[_RUN + 7] > _FIRST_FENCE]
-        steps = await self._connections.fetch(self._histories, array_text(before)) if before else ()
-        reopened = {row[_RUN]: (row[_RUN + 13], row[_RUN + 10]) for row in rows if row[_RUN + 13]}
+    async def _with_histories(self, rows: list[tuple[Any, ...]], *, before: int) -> tuple[Claim, ...]:
+        """Runs with a fence up to `before` have no history."""
+        begun = [row[0] for row in rows if row[7] > before]
+        steps = await self._connections.fetch(self._histories, array_text(begun)) if begun else ()
+        reopened = {row[0]: (row[13], row[10]) for row in rows if row[13]}
         histories = sort_histories(steps, step_record, reopened=reopened, as_moment=lambda moment: moment)
-        return tuple(_claim(row[_RUN:], histories) for row in rows)
+        return tuple(_claim(row, histories) for row in rows)
 
 
 def _claim(row: tuple[Any, ...], histories: Histories) -> Claim:

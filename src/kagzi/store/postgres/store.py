@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from kagzi.model.change import Change, Committed
-from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -82,6 +82,9 @@ class PostgresStore:
 
     # -- workers -----------------------------------------------------------------------------------------------
 
+    async def reconsider(self, request: ClaimRequest, *, within: timedelta) -> int:
+        return await self._claimer.reconsider(request, within=within)
+
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._register.register(registration)
 
@@ -107,6 +110,9 @@ class PostgresStore:
 
     async def find(self, wanted: RunFilter) -> list[StoredRun]:
         return await self._reader.find(wanted)
+
+    async def recall(self, run_ids: Sequence[RunId]) -> list[Claim]:
+        return await self._claimer.recall(run_ids)
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
         return await self._reader.steps(run_id)

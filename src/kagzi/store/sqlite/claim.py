@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import msgspec
 
+from kagzi.ids import is_id
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.run import RunId
 from kagzi.store.sql.histories import Histories, sort_histories
 from kagzi.store.sqlite.register import ALIVE
 from kagzi.store.sqlite.rows import RECORD_COLUMNS, Row, step_record
 from kagzi.store.sqlite.session import Session, each
-from kagzi.store.sqlite.times import EARLIEST, moment, moment_or_none
+from kagzi.store.sqlite.times import EARLIEST, moment, moment_or_none, span
 
 # A lane is a queue, a workflow's version and a priority, and in the claim index its runs stand in order of due time.
 # The priorities that exist are found by a loose index scan, each by one probe below the last. CROSS JOIN keeps the
@@ -80,6 +84,30 @@ UPDATE workflow_runs SET
 WHERE rowid IN (SELECT value FROM json_each(?1))
 """
 
+# Those that were set aside, among the few that fall due soon.
+_ASIDE = f"""
+{_LANES}
+SELECT d.value
+FROM lane AS l CROSS JOIN json_each((
+    SELECT json_group_array(h.run) FROM (
+        SELECT r.rowid AS run FROM {_RUNS.format(lane="l")} AND r.priority = l.priority
+            AND r.available_at > ?4 AND r.available_at <= ?5 AND r.status = 'SLEEPING' AND r.error IS NOT NULL
+        ORDER BY r.available_at LIMIT ?6
+    ) AS h
+)) AS d
+WHERE l.priority IS NOT NULL
+ORDER BY l.priority DESC LIMIT ?6
+"""
+_WAKE = "UPDATE workflow_runs SET available_at = ?2 WHERE rowid IN (SELECT value FROM json_each(?1))"
+
+_RECALL = """
+SELECT r.rowid, r.run_id, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
+    CASE WHEN r.reopened_seq > 0 THEN r.attempt_started_at ELSE r.started_at END, r.parent_run_id, r.parked,
+    r.reopened_seq
+FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r
+WHERE r.run_id = asked.value
+"""
+
 _HISTORIES = f"""
 SELECT {RECORD_COLUMNS}
 FROM json_each(?) AS asked CROSS JOIN step_runs AS s
@@ -106,13 +134,43 @@ def _claim(session: Session, request: ClaimRequest) -> Claimed:
     rows = session.rows(_DUE, (*served, now, request.slots))
     if rows:
         session.connection.execute(_TAKE, (_json([row[0] for row in rows]), request.worker, now))
-    claims = _with_histories(session, rows)
+    claims = _with_histories(session, rows, fence_rises_by=1)
     if len(rows) >= request.slots:
         return Claimed(claims=claims, now=moment(now))
     return Claimed(claims=claims, now=moment(now), next_due=moment_or_none(session.value(_FIRST_DUE, served)))
 
 
+class Reconsidering(NamedTuple):
+    """One call of `reconsider`."""
+
+    request: ClaimRequest
+    within: timedelta
+
+
+def _aside(session: Session, asked: Reconsidering, *, limit: int) -> list[int]:
+    request, within = asked
+    if session.value(ALIVE, (request.worker, session.now)) is None:
+        return []
+    return [run for (run,) in session.rows(_ASIDE, (*_served(request), session.now, session.now + span(within), limit))]
+
+
+def _reconsider(session: Session, asked: Reconsidering) -> int:
+    runs = _aside(session, asked, limit=asked.request.slots)
+    return session.write(_WAKE, (_json(runs), session.now)) if runs else 0
+
+
+def _nothing_aside(session: Session, asked: Reconsidering) -> int | None:
+    return None if _aside(session, asked, limit=1) else 0
+
+
+def _recall(session: Session, run_ids: Sequence[RunId]) -> list[Claim]:
+    possible = [run_id for run_id in dict.fromkeys(run_ids) if is_id(run_id)]
+    return list(_with_histories(session, session.rows(_RECALL, (_json(possible),)), fence_rises_by=0))
+
+
 CLAIM = each(_claim, peek=_peek)
+RECONSIDER = each(_reconsider, peek=_nothing_aside)
+RECALL = each(_recall)
 
 
 def _served(request: ClaimRequest) -> tuple[str, str, str]:
@@ -120,16 +178,15 @@ def _served(request: ClaimRequest) -> tuple[str, str, str]:
     return request.namespace, _json(list(dict.fromkeys(request.queues))), _json(list(dict.fromkeys(request.workflows)))
 
 
-def _with_histories(session: Session, rows: list[Row]) -> tuple[Claim, ...]:
+def _with_histories(session: Session, rows: list[Row], *, fence_rises_by: int) -> tuple[Claim, ...]:
     before = [row[1] for row in rows if row[8]]
     steps = session.rows(_HISTORIES, (_json(before),)) if before else ()
     reopened = {row[1]: (row[14], session.now if row[11] is None else row[11]) for row in rows if row[14]}
     histories = sort_histories(steps, step_record, reopened=reopened, as_moment=moment_or_none)
-    return tuple(_as_claim(row, session.now, histories) for row in rows)
+    return tuple(_as_claim(row, row[8] + fence_rises_by, session.now, histories) for row in rows)
 
 
-def _as_claim(row: Row, now: int, histories: Histories) -> Claim:
-    """The run as it is after being taken."""
+def _as_claim(row: Row, fence: int, now: int, histories: Histories) -> Claim:
     run_id = row[1]
     return Claim(
         run_id=run_id,
@@ -139,7 +196,7 @@ def _as_claim(row: Row, now: int, histories: Histories) -> Claim:
         queue=row[5],
         priority=row[6],
         input=row[7],
-        fence=row[8] + 1,
+        fence=fence,
         inbox=row[9],
         attempts=row[10],
         started_at=moment(now if row[11] is None else row[11]),

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from kagzi.clock import utc_now
 from kagzi.model.change import Change, Committed
-from kagzi.model.claim import Claimed, ClaimRequest
+from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -21,7 +21,7 @@ from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
 from kagzi.store.sqlite import forks, health, migrate, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
-from kagzi.store.sqlite.claim import CLAIM
+from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
 from kagzi.store.sqlite.commit import COMMIT
 from kagzi.store.sqlite.failures import closed
 from kagzi.store.sqlite.hints import Listeners
@@ -98,6 +98,9 @@ class SqliteStore:
 
     # -- workers -----------------------------------------------------------------------------------------------
 
+    async def reconsider(self, request: ClaimRequest, *, within: timedelta) -> int:
+        return await self._write(RECONSIDER, Reconsidering(request, within))
+
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._write(register.REGISTER, registration)
 
@@ -123,6 +126,9 @@ class SqliteStore:
 
     async def find(self, wanted: RunFilter) -> list[StoredRun]:
         return await self._read(reading.FIND, wanted)
+
+    async def recall(self, run_ids: Sequence[RunId]) -> list[Claim]:
+        return await self._read(RECALL, run_ids)
 
     async def steps(self, run_id: RunId) -> list[StoredStep]:
         return await self._read(reading.STEPS, run_id)
