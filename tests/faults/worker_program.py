@@ -13,7 +13,7 @@ import uvloop
 from kagzi import Kagzi
 from tests.faults.clock import shift_wall_clock
 from tests.faults.ledger import Ledger
-from tests.faults.workflows import register_chain, register_clock, register_hedge
+from tests.faults.workflows import register_chain, register_clock, register_group, register_hedge
 
 
 async def main(url: str, ledger: Path) -> None:
@@ -21,6 +21,7 @@ async def main(url: str, ledger: Path) -> None:
     kagzi = Kagzi(url)
     register_chain(kagzi, Ledger(ledger))
     register_hedge(kagzi, Ledger(ledger))
+    register_group(kagzi, Ledger(ledger))
     register_clock(kagzi)
     await kagzi.create_worker(worker_id=f"worker-{os.getpid()}").start()
 

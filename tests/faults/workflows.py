@@ -79,6 +79,31 @@ def register_chain(kagzi: Kagzi, ledger: Ledger) -> Chain:
     return chain
 
 
+BRANCHES = 50
+KILLS = 30
+
+
+def register_group(kagzi: Kagzi, ledger: Ledger) -> Workflow[[Pace], list[str]]:
+    """Register `group`: fifty branches in a parallel group, twelve at a time. Each waits until so many workers were
+    killed (bytes of the file `kills` beside the ledger) that thirty kills are spread over all of them."""
+    steps = Steps(ledger)
+    kills = ledger.path.with_name("kills")
+
+    async def branch(number: int, pace: Pace) -> str:
+        token = await steps.work(str(number), pace)
+        while kills.stat().st_size < number * KILLS // BRANCHES:  # noqa: ASYNC110 - another process kills
+            await asyncio.sleep(0.01)
+        return token
+
+    @kagzi.workflow("group")
+    async def group(ctx: WorkflowContext, pace: Pace) -> list[str]:
+        async with ctx.parallel("branches", max_concurrency=12) as branches:
+            calls = [branches.step("branch", branch, number, pace) for number in range(1, BRANCHES + 1)]
+        return [call.result() for call in calls]
+
+    return group
+
+
 def register_hedge(kagzi: Kagzi, ledger: Ledger) -> Workflow[[Pace], str]:
     """Register `hedge`: one step, given up after `nap_s`."""
     steps = Steps(ledger)
