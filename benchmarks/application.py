@@ -16,6 +16,7 @@ class Application:
     kagzi: Kagzi
     sequence: Workflow[[int], int]
     fan_out: Workflow[[int], int]
+    grouped: Workflow[[int], int]
     sleeper: Workflow[[float], int]
 
 
@@ -36,6 +37,14 @@ async def fan_out(ctx: WorkflowContext, steps: int) -> int:
     return sum(await asyncio.gather(*[ctx.step("same", same, number) for number in range(steps)]))
 
 
+async def grouped(ctx: WorkflowContext, branches: int) -> int:
+    """Steps that are branches of a parallel group."""
+    async with ctx.parallel("group") as group:
+        for number in range(branches):
+            group.step("same", same, number)
+    return sum(result.unwrap() for result in group.results)
+
+
 async def sleeper(ctx: WorkflowContext, until: float) -> int:
     """A sleep until a moment in seconds since the epoch, then one step."""
     await ctx.sleep_until("rest", datetime.fromtimestamp(until, UTC))
@@ -49,10 +58,11 @@ def application(url: str | None = None) -> Application:
         kagzi=kagzi,
         sequence=kagzi.register_workflow("sequence", sequence),
         fan_out=kagzi.register_workflow("fan-out", fan_out),
+        grouped=kagzi.register_workflow("grouped", grouped),
         sleeper=kagzi.register_workflow("sleeper", sleeper),
     )
 
 
 def expected_sum(steps: int) -> int:
-    """What `sequence` and `fan_out` return."""
+    """What `sequence`, `fan_out` and `grouped` return."""
     return steps * (steps - 1) // 2

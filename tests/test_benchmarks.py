@@ -23,10 +23,10 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_refuses_a_workload_that_there_is_not() -> None:
-    done = benchmarks("w9")
+    done = benchmarks("w0")
 
     assert done.returncode == 2
-    assert "'w9' is not one of" in done.stderr
+    assert "'w0' is not one of" in done.stderr
 
 
 def test_a_url_without_its_store_is_refused() -> None:
@@ -47,3 +47,13 @@ def test_a_small_w1_is_measured_on_sqlite() -> None:
     # A claim, a checkpoint and a completion at the least, whatever was grouped.
     assert (measurement.answer.costs.transactions or 0) >= 3
     assert measurement.limits.commits_per_s > 0
+
+
+def test_a_small_w9_is_measured_on_sqlite() -> None:
+    done = benchmarks("w9", "--store", "sqlite", "--runs", "1", "--steps", "200", "--json")
+
+    assert done.returncode == 0, done.stderr
+    measurement = msgspec.json.decode(done.stdout, type=Measurement)
+    growth, *curve = measurement.answer.figures
+    assert growth.value == curve[2].value / curve[1].value
+    assert [figure.name for figure in curve] == [f"{size} branches, each" for size in (2, 20, 200)]

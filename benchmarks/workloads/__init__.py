@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.databases import Database
 from benchmarks.measurement import Answer, Limits, Load
-from benchmarks.workloads import claims, latency, parallel, sequential, sleepers, starts, throughput
+from benchmarks.workloads import claims, groups, latency, parallel, sequential, sleepers, starts, throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,5 +45,8 @@ WORKLOADS = {
         title="claims beside 1,000,000 finished and 100,000 sleeping runs",
         measure=claims.measure,
         load=Load(runs=500),
+    ),
+    "w9": Workload(
+        title="one parallel group of up to {steps} branches", measure=groups.measure, load=Load(runs=5, steps=10_000)
     ),
 }
