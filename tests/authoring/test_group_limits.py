@@ -52,6 +52,19 @@ def test_no_more_steps_than_the_limit_are_under_way_and_the_next_is_the_oldest()
     world.crash()
 
 
+def test_a_call_of_the_context_that_is_started_as_a_branch_waits_for_its_turn() -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        async with ctx.parallel("group", max_concurrency=1) as group:
+            group.start(ctx.step("first", double, 1))
+            group.start(ctx.step("second", double, 1))
+
+    world = World(body)
+    world.claim()
+
+    assert running(world) == ["0/first#1"]
+    world.crash()
+
+
 def test_all_sorts_of_branches_take_turns() -> None:
     async def work(ctx: WorkflowContext, under_way: list[int], most: list[int], number: int) -> int:
         under_way.append(number)

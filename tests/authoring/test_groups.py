@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -237,6 +237,36 @@ def test_a_block_that_awaits_the_failing_branch_gets_its_error_there_and_may_cle
     assert survive(body).value == ["undone", "fail"]
 
 
+def test_a_join_within_the_block_raises_what_the_block_raises_then() -> None:
+    async def untidy(ctx: WorkflowContext) -> None:
+        try:
+            await ctx.sleep("long", 5_000)
+        finally:
+            raise RuntimeError("the cleaning failed")
+
+    async def body(ctx: WorkflowContext) -> list[str]:
+        seen: list[str] = []
+        for branches in (1, 2):
+            try:
+                async with ctx.parallel("group") as group:
+                    group.step("fail", fail)
+                    for _ in range(1, branches):
+                        group.start(untidy(ctx))
+                    try:
+                        await group.join()
+                    except Exception as error:
+                        seen.append(str(error))
+                        raise
+            except Exception as error:
+                seen.append(str(error))
+        return seen
+
+    assert survive(body).value == [
+        *["step 'fail' failed: ValueError: no"] * 2,
+        *["2 branches of parallel group 'group' failed (2 sub-exceptions)"] * 2,
+    ]
+
+
 def test_after_a_failure_the_group_takes_no_more_branches() -> None:
     async def body(ctx: WorkflowContext) -> str:
         try:
@@ -332,15 +362,22 @@ def test_an_exit_in_a_branch_ends_the_run_however_errors_are_collected() -> None
         await ctx.sleep("rest", 1)
         raise SystemExit(3)
 
+    ended: set[str] = set()
+
     async def body(ctx: WorkflowContext) -> None:
-        async with ctx.parallel("group", COLLECT_ALL) as group:
-            group.start(leave(ctx))
-            group.sleep("long", 1_000)
+        try:
+            async with ctx.parallel("group", COLLECT_ALL) as group:
+                group.start(leave(ctx))
+                group.sleep("long", 1_000)
+        except SystemExit:
+            ended.add(str(ctx.now()))
+            raise
 
     outcome = survive(body)
 
     assert outcome.status is RunStatus.FAILED
     assert "SystemExit" in str(outcome.error)
+    assert ended == {"2026-01-01 00:00:01+00:00"}
 
 
 # -- the block and what is around it -----------------------------------------------------------------------------
@@ -474,6 +511,23 @@ def test_a_failure_in_a_nested_group_is_one_of_the_group_around_it() -> None:
         return [failed.is_ok, well.unwrap()]
 
     assert survive(body).value == [False, 6]
+
+
+def test_a_body_that_is_abandoned_in_a_block_is_closed_without_a_word() -> None:
+    async def body(ctx: WorkflowContext) -> None:
+        async with ctx.parallel("group") as group:
+            await group.sleep("long", 5_000)
+
+    world = World(body)
+    execution = world.claim()
+    task = execution._body._task
+    assert task is not None
+    coroutine = task.get_coro()
+    assert isinstance(coroutine, Coroutine)
+
+    coroutine.close()  # RuntimeError where it awaits something
+
+    world.crash()
 
 
 # -- misuse ------------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def test_the_first_to_finish_wins_and_the_others_are_cancelled(park_after: timed
 
 
 @BOTH
-def test_a_race_that_a_failure_wins_raises_it(park_after: timedelta) -> None:
+def test_a_race_that_a_failure_wins_raises_it(park_after: timedelta, caplog: pytest.LogCaptureFixture) -> None:
     async def body(ctx: WorkflowContext) -> list[Any]:
         try:
             await ctx.race(late(ctx, 500, 1), ctx.step("fail", fail))
@@ -113,6 +113,25 @@ def test_a_race_that_a_failure_wins_raises_it(park_after: timedelta) -> None:
         return []
 
     assert survive(body, park_after=park_after).value == ["fail", "2026-01-01 00:00:00+00:00"]
+    assert caplog.records == []
+
+
+def test_a_race_that_is_cancelled_waits_until_all_calls_have_cleaned_up() -> None:
+    async def tidy(ctx: WorkflowContext, seconds: float) -> None:
+        try:
+            await ctx.sleep("long", 5_000)
+        finally:
+            await ctx.sleep("cool down", seconds)
+
+    async def body(ctx: WorkflowContext) -> str:
+        try:
+            async with asyncio.timeout(5):
+                await ctx.race(tidy(ctx, 1), tidy(ctx, 10))
+        except TimeoutError:
+            return str(ctx.now())
+        return ""
+
+    assert survive(body, park_after=COLD).value == "2026-01-01 00:00:15+00:00"
 
 
 def test_of_calls_that_are_done_already_the_first_wins() -> None:

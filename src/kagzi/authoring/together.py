@@ -66,7 +66,7 @@ async def gather(self: WorkflowContext, *calls: Awaitable[Any]) -> Any:
     """
     futures = _started(self._port, calls, verb="gather")
     branches = Branches(self._port, fail_fast=True)
-    for future in dict.fromkeys(futures):
+    for future in futures:
         branches.add(future)
     await branches.all_ended()
     error = as_one(branches.failures.values(), of="gather")
@@ -114,7 +114,7 @@ async def race(self: WorkflowContext, *calls: Awaitable[Any]) -> tuple[int, Any]
         raise ValueError("race needs at least one call: nobody could win.")
     futures = _started(self._port, calls, verb="race")
     branches = Branches(self._port, fail_fast=False)
-    for future in dict.fromkeys(futures):
+    for future in futures:
         branches.add(future)
     await branches.one_ended()
     branches.cancel()
