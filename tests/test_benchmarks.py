@@ -54,6 +54,6 @@ def test_a_small_w9_is_measured_on_sqlite() -> None:
 
     assert done.returncode == 0, done.stderr
     measurement = msgspec.json.decode(done.stdout, type=Measurement)
-    growth, *curve = measurement.answer.figures
-    assert growth.value == curve[2].value / curve[1].value
-    assert [figure.name for figure in curve] == [f"{size} branches, each" for size in (2, 20, 200)]
+    *curve, growth = measurement.answer.figures
+    assert growth.value == curve[0].value / curve[1].value
+    assert [figure.name for figure in curve] == [f"{size} branches, each" for size in (200, 20, 2)]

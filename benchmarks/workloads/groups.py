@@ -34,7 +34,7 @@ async def measure(database: Database, load: Load, limits: Limits) -> Answer:
         target=_MOST_GROWTH,
     )
     curve = [_figure(size, us, limits) for size, us in zip(sizes, each_us, strict=True)]
-    return Answer(figures=[growth, *curve], costs=costs, runs=load.runs * len(sizes))
+    return Answer(figures=[*reversed(curve), growth], costs=costs, runs=load.runs * len(sizes))
 
 
 async def _median_us(client: Application, branches: int, *, runs: int) -> float:
