@@ -105,7 +105,7 @@ async def test_a_classifier_that_fails_is_passed_over_and_named_once(
     kagzi.classify_errors(classifier)
 
     with caplog.at_level(logging.WARNING, logger="kagzi.errors"):
-        recorded = await kind_of(kagzi, Teapot())
+        recorded = await kind_of(kagzi, ExceptionGroup("two", [Teapot(), Teapot()]))  # of which each is asked about
 
     assert recorded.kind is ErrorKind.NETWORK_ERROR
     (warning,) = (record for record in caplog.records if record.name == "kagzi.errors")
