@@ -167,9 +167,10 @@ class Execution:
         body = self._body
         fresh, body.fresh = body.fresh, []
         if not self._draining:
+            take_up = self._execute if self._recorder.is_untried else self._take_up
             for call in fresh:
                 if body.asked.get(call.step_id) is call:
-                    self._take_up(call)
+                    take_up(call)
 
     def _take_up(self, call: StepCall[Any]) -> None:
         """Execute a step now, or when its next execution is due, or hand out what an earlier attempt made of it."""
@@ -182,7 +183,7 @@ class Execution:
             self._execute(call)
 
     def _execute(self, call: StepCall[Any]) -> None:
-        attempt = self._recorder.attempt(call.step_id)
+        attempt = 1 if self._recorder.is_untried else self._recorder.attempt(call.step_id)
         running = RunningStep(self, call, attempt=attempt, started_at=self._host.clock.now())
         self._running[call.step_id] = running
         self._host.runner.start(running)

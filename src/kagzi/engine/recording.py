@@ -47,10 +47,11 @@ class Recorder:
     """Makes the changes of one run in memory, in the order of `seq`, and knows how often its steps were executed.
 
     In a later attempt of the run it also has what the earlier ones finished, to be handed out again: each gets a new
-    place in the order, as this attempt may ask in another.
+    place in the order, as this attempt may ask in another. `is_untried` says that no step has failed so far and that
+    nothing was finished earlier: every step can be executed at once, for the first time.
     """
 
-    __slots__ = ("_around", "_claim", "_earlier", "_is_later_attempt", "_tries", "seq")
+    __slots__ = ("_around", "_claim", "_earlier", "_is_later_attempt", "_tries", "is_untried", "seq")
 
     def __init__(self, claim: Claim, surroundings: Surroundings) -> None:
         self._claim = claim
@@ -58,6 +59,7 @@ class Recorder:
         self._tries: dict[str, Tries] = claim.tries
         self._earlier = claim.earlier
         self._is_later_attempt = claim.reopened_seq > 0
+        self.is_untried = not claim.tries and not claim.earlier
         self.seq = claim.history[-1].seq if claim.history else claim.reopened_seq
 
     def attempt(self, step_id: str) -> int:
@@ -82,13 +84,14 @@ class Recorder:
 
     def result(self, running: RunningStep, value: Any) -> tuple[Change, Consequence]:
         """The step's function returned `value`. Raises PayloadError, or what a type's own hooks raise."""
-        call = running.call
+        call, claim = running.call, self._claim
         text, value = self._around.payloads.result_shape(call.fn).settle(value, where=f"step {call.name!r}")
+        self.seq += 1
         change = lifecycle.checkpoint(
-            self._claim.run_id,
-            self._claim.fence,
+            claim.run_id,
+            claim.fence,
             step_id=call.step_id,
-            seq=self._next(),
+            seq=self.seq,
             output=text,
             attempts=running.attempt,
             started_at=running.started_at,
@@ -120,6 +123,7 @@ class Recorder:
             earlier=earlier,
         )
         if failed.wake_at is not None:
+            self.is_untried = False
             self._tries = self._tries | {
                 call.step_id: Tries(used=running.attempt, earlier=earlier, wake_at=failed.wake_at)
             }
