@@ -112,6 +112,14 @@ ENDINGS = {
         ['east foundation built', 'east left wall built', .*, 'west right wall built']
         ['roof built', 'chimney built']
     """,
+    "workflow_versioning.py": """
+        the default is 2
+        version 2: 1300
+        version 1: 1249
+        open runs of version 1: 1
+        version 1: 2380
+        version 1 of workflow 'invoice' is deprecated: .*
+    """,
     "batch_processing.py": """
         25 files, 312 words, failed: ['file-13.txt is empty']
     """,
