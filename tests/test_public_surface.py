@@ -60,6 +60,7 @@ ERRORS = {
     "StoreUnavailable",
     "VersionDeprecated",
     "VersionNotFound",
+    "WorkerNotFound",
     "WorkflowCancelled",
     "WorkflowFailed",
     "WorkflowIOError",
@@ -131,6 +132,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
         "poll_interval, graceful_shutdown_timeout"
     ),
     Kagzi.create_worker_builder: "self",
+    Kagzi.drain_worker: "self, worker_id",
     Kagzi.find_workers: "self, *, ended",
     OptionView.options: "self, **options",
     OptionView.start_workflow: "self, workflow, /, *args, **kwargs",

@@ -11,6 +11,7 @@
     ├─ ConflictError
     ├─ RunNotFound
     ├─ RunClosed
+    ├─ WorkerNotFound
     ├─ PayloadError
     │  └─ PayloadTooLarge
     ├─ WorkflowFailed
@@ -136,6 +137,21 @@ class RunClosed(KagziError):
         self.run_id = run_id
         self.status = status
         super().__init__(f"run {run_id} has ended ({status}) and takes no more messages.")
+
+
+class WorkerNotFound(KagziError):
+    """No living worker has this name, or several have."""
+
+    def __init__(self, worker_id: str, *, living: tuple[str, ...] = (), several: bool = False) -> None:
+        self.worker_id = worker_id
+        self.living = living
+        self.several = several
+        names = ", ".join(living) or "none"
+        super().__init__(
+            f"{worker_id!r} could be any of these workers: {names}. Write more of the name, or a registration's key."
+            if several
+            else f"no living worker has the name or key {worker_id!r}, nor one that begins so. There are: {names}."
+        )
 
 
 class PayloadError(KagziError):

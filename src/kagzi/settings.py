@@ -68,6 +68,7 @@ class Settings:
         "how long a stopping worker lets its steps finish",
         zero=True,
     )
+    build_id: str = _setting("", "KAGZI_BUILD_ID", "what is deployed, such as a commit; shown for each worker")
     poison_after: int = _setting(
         5, "KAGZI_POISON_AFTER", "a run that kills its worker this often without progress is set aside"
     )

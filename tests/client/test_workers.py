@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 
-from kagzi import Kagzi, WorkerState, WorkflowContext
+from kagzi import Kagzi, RegisteredWorker, WorkerNotFound, WorkerState, WorkflowContext
 from kagzi.client.views import as_worker
+from kagzi.client.workers import meant
 from kagzi.model.run import WorkerKey
 from kagzi.model.worker import StoredWorker
 from tests.app.applications import an_application, within
+
+NOON = datetime(2030, 1, 2, 12, tzinfo=UTC)
 
 
 async def visit(ctx: WorkflowContext) -> str:
@@ -84,3 +88,72 @@ async def test_load_that_is_no_object_of_json_is_shown_as_none(any_database_url:
     for load in ("no [ JSON", "[1]", "", None):
         damaged: StoredWorker = msgspec.structs.replace(stored, load=load, key=WorkerKey("k"))
         assert as_worker(damaged).load == {}
+
+
+# -- drain -------------------------------------------------------------------------------------------------------
+
+
+def a_worker(worker_id: str, key: str) -> RegisteredWorker:
+    return RegisteredWorker(
+        worker_id=worker_id,
+        key=key,
+        host="h",
+        pid=1,
+        queues=("default",),
+        workflows=(),
+        slots=1,
+        state=WorkerState.RUNNING,
+        registered_at=NOON,
+        beat_at=NOON,
+        lease_until=NOON,
+        seen_at=NOON,
+    )
+
+
+WORKERS = [a_worker("mail", "01a1"), a_worker("mail-2", "01b1"), a_worker("twin", "01c1"), a_worker("twin", "01c2")]
+
+
+@pytest.mark.parametrize(
+    ("which", "key"),
+    [("mail", "01a1"), ("mail-", "01b1"), ("01b", "01b1"), ("01c2", "01c2")],
+)
+def test_a_worker_is_known_by_its_name_its_key_or_the_beginning_of_one(which: str, key: str) -> None:
+    assert meant(which, WORKERS).key == key
+
+
+@pytest.mark.parametrize(
+    ("which", "several", "message"),
+    [
+        ("ma", True, "any of these workers: mail, mail-2"),
+        ("twin", True, r"twin \(01c1\), twin \(01c2\)"),
+        ("0", True, "mail-2"),
+        ("fax", False, r"no living worker .* There are: mail, mail-2, twin \(01c1\)"),
+    ],
+)
+def test_a_name_that_fits_none_or_several_is_refused(which: str, several: bool, message: str) -> None:
+    with pytest.raises(WorkerNotFound, match=message) as caught:
+        meant(which, WORKERS)
+
+    assert (caught.value.worker_id, caught.value.several) == (which, several)
+
+
+async def test_a_worker_that_has_ended_can_not_be_drained(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url)
+
+    async with kagzi:
+        async with kagzi.create_worker(worker_id="gone"):
+            pass
+        with pytest.raises(WorkerNotFound, match="There are: none"):
+            await kagzi.drain_worker("gone")
+        with pytest.raises(ValueError, match="worker_id is empty"):
+            await kagzi.drain_worker("")
+
+
+async def test_draining_reaches_a_worker_of_another_namespace_by_no_name(any_database_url: str) -> None:
+    ours, theirs = an_application(any_database_url), an_application(any_database_url, namespace="theirs")
+
+    async with ours, theirs, theirs.create_worker(worker_id="w1") as worker:
+        with pytest.raises(WorkerNotFound):
+            await ours.drain_worker("w1")
+        with pytest.raises(WorkerNotFound):
+            await ours.drain_worker(worker.key)

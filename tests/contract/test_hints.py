@@ -11,6 +11,7 @@ from kagzi.model.run import WorkerKey
 from kagzi.store.protocol import Hint, Store
 from tests.contract.builders import (
     LONG_AGO,
+    NAMESPACE,
     a_change,
     a_policy,
     a_request,
@@ -112,6 +113,13 @@ async def test_an_awaited_run_that_is_set_aside_is_hinted(store: Store) -> None:
         await kill(store, mortal, a_policy(poison_after=1))
 
     await heard(store, Hint.RUNS_ENDED, be_set_aside)
+
+
+async def test_an_order_to_drain_is_hinted(store: Store, worker: WorkerKey) -> None:
+    async def ask() -> None:
+        await store.ask_drain(NAMESPACE, [worker])
+
+    await heard(store, Hint.DRAIN_ASKED, ask)
 
 
 async def test_who_listens_no_more_hears_no_more(store: Store, worker: WorkerKey) -> None:

@@ -115,6 +115,49 @@ async def test_a_registration_that_ended_can_not_be_entered_again(store: Store) 
     assert stored.state is WorkerState.STOPPED
 
 
+async def test_a_worker_that_is_asked_to_drain_learns_it_from_its_next_beat(store: Store, worker: WorkerKey) -> None:
+    other = await a_worker(store)
+    before = await store.beat(Beat(worker=worker, lease=MINUTE))
+
+    asked = await store.ask_drain(NAMESPACE, [worker])
+
+    answers = [await store.beat(Beat(worker=worker, lease=MINUTE)) for _ in range(2)]
+    flags = {stored.key: stored.drain_asked for stored in await store.workers(NAMESPACE)}
+    assert asked == {worker}
+    assert not before.drain
+    assert all(answer.alive and answer.drain for answer in answers)
+    assert not (await store.beat(Beat(worker=other, lease=MINUTE))).drain
+    assert flags == {worker: True, other: False}
+    assert await store.is_asked_to_drain(worker)
+    assert not await store.is_asked_to_drain(other)
+
+
+async def test_only_living_workers_of_the_namespace_can_be_asked_to_drain(store: Store, worker: WorkerKey) -> None:
+    elsewhere, stopped, dead = await a_worker(store, namespace="other"), await a_worker(store), await a_worker(store)
+    await store.leave(stopped)
+    await kill(store, dead)
+    nobody = a_worker_key()
+
+    asked = await store.ask_drain(NAMESPACE, [worker, elsewhere, stopped, dead, nobody, WorkerKey("w'1")])
+    again = await store.ask_drain(NAMESPACE, [worker])
+    none = await store.ask_drain(NAMESPACE, [])
+
+    assert (asked, again, none) == ({worker}, {worker}, set())
+    for key in (elsewhere, stopped, dead, nobody):
+        assert not await store.is_asked_to_drain(key)
+
+
+async def test_a_worker_declared_dead_before_it_learned_that_it_is_to_drain_learns_it_all_the_same(
+    store: Store, worker: WorkerKey
+) -> None:
+    await store.ask_drain(NAMESPACE, [worker])
+    await kill(store, worker)
+
+    answer = await store.beat(Beat(worker=worker, lease=MINUTE))
+
+    assert (answer.alive, answer.drain) == (False, True)
+
+
 async def test_leaving_twice_or_unknown_is_nothing_special(store: Store, worker: WorkerKey) -> None:
     await store.leave(worker)
     await store.leave(worker)

@@ -39,6 +39,8 @@ STATEMENTS = {
     "recall": claim._RECALL,
     "renew": workers._RENEW,
     "show open steps": workers._SHOW_OPEN,
+    "ask to drain": workers._ASK_DRAIN,
+    "asked to drain": workers._DRAIN_ASKED,
     "owned": workers._OWNED,
     "declare dead": workers._DECLARE_DEAD,
     "recover": workers._RECOVER,

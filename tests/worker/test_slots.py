@@ -61,6 +61,7 @@ async def test_the_longest_due_run_goes_first(kagzi: Kagzi, gates: Gates) -> Non
     async with kagzi:
         handles = [await visit.start(name) for name in "abcdef"]
         async with kagzi.create_worker(max_concurrent_workflows=1):
+            await until(lambda: len(gates.entered) == len(handles))  # whoever awaits a run locks it for a moment
             for handle in handles:
                 await within(handle.result())
 
@@ -79,6 +80,7 @@ async def test_higher_priority_goes_first_and_then_who_is_due_longest(kagzi: Kag
             for name, priority in [("low", -100), ("plain", 0), ("high", 100), ("plain too", 0), ("high too", 100)]
         ]
         async with kagzi.create_worker(max_concurrent_workflows=1):
+            await until(lambda: len(gates.entered) == len(handles))
             for handle in handles:
                 await within(handle.result())
 

@@ -376,6 +376,15 @@ class Kagzi:
         """
         return await registered.find(self._open_link(), ended=ended)
 
+    async def drain_worker(self, worker_id: str) -> RegisteredWorker:
+        """Ask a worker, in whichever process, to drain and stop for good, and return it as it is now.
+
+        `worker_id` is its name or the key of its registration, or the beginning of either if that fits no other. It
+        begins at once, at the latest with its next heartbeat; `find_workers` shows how far it is. Raises
+        WorkerNotFound.
+        """
+        return await registered.drain(self._open_link(), worker_id)
+
     def build_worker(self, options: WorkerOptions) -> Worker:
         """Make a worker from options."""
         return Worker(self._link(), configure(options, self.settings))

@@ -281,6 +281,11 @@ class Journal:
         finally:
             timer.cancel()
 
+    @property
+    def backlog(self) -> int:
+        """How many writes are not durable yet."""
+        return len(self._changes) + len(self._starts)
+
     def open(self) -> None:
         """Take writes again after `close`."""
         self._is_closed = False

@@ -92,6 +92,11 @@ class StepRunner:
         self.running: dict[RunningStep, None] = {}
         self.holding = False
 
+    @property
+    def waiting(self) -> int:
+        """How many steps wait for their turn."""
+        return len(self._queue)
+
     def start(self, step: RunningStep) -> None:
         """Execute a step now, or as soon as one of those running has ended."""
         if self._free > 0 and not self.holding:

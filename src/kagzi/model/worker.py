@@ -93,10 +93,14 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """`alive` is False where the registration was declared DEAD, or is unknown: drop everything, register anew."""
+    """`alive` is False where the registration was declared DEAD, or is unknown: drop everything, register anew.
+
+    `drain` says that somebody asked the worker to drain.
+    """
 
     alive: bool
     now: datetime
+    drain: bool = False
 
 
 class StoredWorker(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ class Hint(Enum):
 
     RUNS_DUE = auto()
     RUNS_ENDED = auto()
+    DRAIN_ASKED = auto()
 
 
 HintListener = Callable[[Hint], None]
@@ -45,6 +46,10 @@ class SchemaStatus(Protocol):
 
 class Store(Protocol):
     """Durable memory of runs."""
+
+    @property
+    def shown(self) -> str:
+        """Where it is, for people and logs: never a password."""
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -103,6 +108,15 @@ class Store(Protocol):
 
     async def leave(self, worker: WorkerKey) -> None:
         """Mark a registration STOPPED. Runs it still owns are recovered like those of a dead worker."""
+
+    async def ask_drain(self, namespace: str, workers: Sequence[WorkerKey]) -> set[WorkerKey]:
+        """Note for these registrations that they are to drain, and answer those that are alive to learn of it.
+
+        They are told by their next heartbeat, and hinted.
+        """
+
+    async def is_asked_to_drain(self, worker: WorkerKey) -> bool:
+        """Say whether somebody asked this registration to drain; False where it is unknown."""
 
     async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
         """List the runs that are RUNNING under this registration: what the worker should have in memory."""

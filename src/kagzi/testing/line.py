@@ -48,6 +48,10 @@ class Line:
         self.is_cut = True
         self._on_stir()
 
+    @property
+    def shown(self) -> str:
+        return self._store.shown
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -94,6 +98,12 @@ class Line:
         """The dead don't sign off, and don't fail at it either."""
         if not self.is_cut:
             await self._ask(self._store.leave, worker)
+
+    async def ask_drain(self, namespace: str, workers: Sequence[WorkerKey]) -> set[WorkerKey]:
+        return await self._ask(self._store.ask_drain, namespace, workers)
+
+    async def is_asked_to_drain(self, worker: WorkerKey) -> bool:
+        return await self._ask(self._store.is_asked_to_drain, worker)
 
     async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
         return await self._ask(self._store.owned, worker)

@@ -28,6 +28,7 @@ class WorkerConfig:
     poll_interval: timedelta
     graceful_shutdown_timeout: timedelta
     namespace: str
+    build_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ def configure(options: WorkerOptions, settings: Settings) -> WorkerConfig:
             zero=True,
         ),
         namespace=settings.namespace,
+        build_id=settings.build_id or None,
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from kagzi.clock import monotonic
 from kagzi.engine.execution import Execution
+from kagzi.worker.waits import first_of
 
 if TYPE_CHECKING:
     from kagzi.worker.claiming import Claiming
@@ -35,16 +37,17 @@ class Draining:
         """Claim no more, let steps in flight finish, give back all runs."""
         worker = self._worker
         logger.info("The worker drains.", extra={"worker_id": worker.worker_id, "runs": worker.run_count})
-        limit_s = worker.config.graceful_shutdown_timeout.total_seconds()
-        await _first_of(self._claiming.stop(), self._hurry.wait(), limit_s=limit_s)
-        in_callback(self._begin)
-        if not await self._emptied(self._hurry.wait(), limit_s=limit_s):
+        deadline = monotonic() + worker.config.graceful_shutdown_timeout.total_seconds()
+        in_callback(self._begin)  # what a claim under way still brings is given back when it comes
+        await first_of(self._claiming.stop(), self._hurry.wait(), limit_s=deadline - monotonic())
+        await first_of(worker.slots.emptied(), self._hurry.wait(), limit_s=deadline - monotonic())
+        if not worker.slots.is_empty:
             logger.warning(
                 "Steps did not finish in time; their runs are released and go on elsewhere.",
                 extra={"worker_id": worker.worker_id, "steps": [step.call.step_id for step in worker.runner.running]},
             )
         in_callback(self._release_all)
-        await self._emptied(limit_s=LAST_WORDS_S)
+        await first_of(self._all_given_back(), limit_s=LAST_WORDS_S)
 
     def _begin(self) -> None:
         for step in self._worker.runner.hold():
@@ -57,22 +60,12 @@ class Draining:
         for execution in self._worker.slots.executions():
             execution.release()
 
-    async def _emptied(self, *unless: Coroutine[Any, Any, Any], limit_s: float) -> bool:
-        """Wait until no run is left, for at most `limit_s`, or until `unless` is over."""
-        await _first_of(self._worker.slots.emptied(), *unless, limit_s=limit_s)
-        return self._worker.slots.is_empty
+    async def _all_given_back(self) -> None:
+        # In a hurry, too: what a claim under way brings after we have gone would wait for others to recover it.
+        await self._claiming.stop()
+        await self._worker.slots.emptied()
 
 
 def in_callback(function: Callable[[], None]) -> None:
     """Call `function` soon: a workflow's loop must not be drained inside a task of the worker's (engine/loop.py)."""
     asyncio.get_running_loop().call_soon(function)
-
-
-async def _first_of(*ends: Coroutine[Any, Any, Any], limit_s: float) -> None:
-    """Wait until one of these is over, for at most `limit_s`."""
-    waits = [asyncio.ensure_future(end) for end in ends]
-    try:
-        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

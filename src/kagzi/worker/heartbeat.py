@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import msgspec
 from kagzi.engine.execution import Execution
 from kagzi.errors import StoreUnavailable
 from kagzi.model.step import OpenStep
-from kagzi.worker.lag import LagWatch
 from kagzi.worker.lease import Lease
+from kagzi.worker.load import Gauge
 
 if TYPE_CHECKING:
     from kagzi.worker.worker import Worker
@@ -21,33 +22,55 @@ logger = logging.getLogger("kagzi.worker")
 
 
 class Heartbeat:
-    """One loop that renews a worker's lease."""
+    """One loop that renews a worker's lease: at once when it begins, then in its interval, and when something is to be
+    shown."""
 
-    def __init__(self, worker: Worker, lease: Lease, lag: LagWatch) -> None:
+    def __init__(self, worker: Worker, lease: Lease, gauge: Gauge) -> None:
         self._worker = worker
         self._lease = lease
-        self._lag = lag
+        self._gauge = gauge
+        self._due = asyncio.Event()
+
+    def soon(self) -> None:
+        """Beat without waiting for the interval: there is something to show."""
+        self._due.set()
 
     async def run(self) -> None:
-        """Beat for ever."""
+        """Beat for ever. Raises where beats fail of anything but the database until the lease is over."""
         interval_s = self._worker.config.heartbeat_interval.total_seconds()
-        pause_s = interval_s
+        pause_s = 0.0
         while True:
-            await asyncio.sleep(pause_s)
+            self._due.clear()
+            is_first, is_renewed = not pause_s, await self._beat()
             # Missed, it is tried again soon: the lease runs on.
-            pause_s = interval_s if await self._beat() else min(interval_s / 4, 1.0)
+            pause_s = interval_s if is_renewed else min(interval_s / 4, 1.0)
+            if is_renewed and not is_first:
+                self._worker.reconcile()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._due.wait()
 
     async def _beat(self) -> bool:
-        """Renew the lease; False where the store did not answer."""
+        """Renew the lease; False where that failed."""
         worker = self._worker
         try:
-            if not await self._lease.renew(state=worker.state, load=self._load(), open_steps=self._open_steps()):
+            answer = await self._lease.renew(state=worker.state, load=self._load(), open_steps=self._open_steps())
+            if answer.drain:
+                worker.retire()
+            if not answer.alive:
                 await worker.come_back()
         except StoreUnavailable as error:
             logger.warning("The heartbeat did not reach the database.", extra={"reason": str(error)})
             return False
-        worker.reconcile()
+        except Exception:
+            if not self._lease.is_held:
+                raise
+            logger.exception("A heartbeat failed; it is tried again.")
+            return False
         return True
+
+    def _load(self) -> str:
+        return msgspec.json.encode(self._gauge.read()).decode()
 
     def _open_steps(self) -> tuple[OpenStep, ...]:
         long_ago = self._worker.clock.now() - self._worker.config.heartbeat_interval
@@ -66,11 +89,3 @@ class Heartbeat:
                     )
                 )
         return tuple(steps)
-
-    def _load(self) -> str:
-        load = {
-            "runs": self._worker.run_count,
-            "steps": len(self._worker.runner.running),
-            "loop_lag_ms": round(self._lag.latest_ms, 1),
-        }
-        return msgspec.json.encode(load).decode()

@@ -30,7 +30,12 @@ class LagWatch:
         self._loop_thread = 0
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self.latest_ms = 0.0
+        self._worst_ms = 0.0
+
+    def take_worst_ms(self) -> float:
+        """How late the event loop was at the worst since this was last asked."""
+        worst, self._worst_ms = self._worst_ms, 0.0
+        return worst
 
     def begin(self) -> None:
         """Watch the running event loop."""
@@ -50,7 +55,7 @@ class LagWatch:
     def _beat(self) -> None:
         now = monotonic()
         if self._beat_at:
-            self.latest_ms = max(0.0, (now - self._beat_at - _BEAT_S) * 1000)
+            self._worst_ms = max(self._worst_ms, (now - self._beat_at - _BEAT_S) * 1000)
         self._beat_at = now
         self._timer = asyncio.get_running_loop().call_later(_BEAT_S, self._beat)
 

@@ -11,7 +11,7 @@ from kagzi.clock import since_boot
 from kagzi.ids import new_id
 from kagzi.model.run import WorkerKey
 from kagzi.model.step import OpenStep
-from kagzi.model.worker import Beat, Registration, WorkerState
+from kagzi.model.worker import Beat, BeatAnswer, Registration, WorkerState
 from kagzi.store.protocol import Store
 from kagzi.worker.config import WorkerConfig
 
@@ -28,6 +28,7 @@ class Lease:
         self._config = config
         self._observe = observe
         self.key = WorkerKey("")
+        self._entering: WorkerKey | None = None
         self._deadline = 0.0
         self._renewed_at = since_boot()
 
@@ -43,30 +44,36 @@ class Lease:
 
     async def register(self, workflows: tuple[tuple[str, int], ...]) -> None:
         """Enter the register under a new key."""
-        config = self._config
-        key = WorkerKey(new_id())
-        sent = since_boot()
-        answer = await self._store.register(
-            Registration(
-                key=key,
-                worker_id=config.worker_id,
-                namespace=config.namespace,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                queues=config.queues,
-                workflows=workflows,
-                slots=config.max_concurrent_workflows,
-                lease=config.lease,
-                build_id=os.environ.get("KAGZI_BUILD_ID") or None,
-            )
-        )
-        self._observe(answer.now)
+        while True:
+            # Where an answer was lost, the same key goes again: the register shows no worker twice.
+            key = self._entering = self._entering or WorkerKey(new_id())
+            sent = since_boot()
+            answer = await self._store.register(self._registration(key, workflows))
+            self._observe(answer.now)
+            self._entering = None
+            if answer.alive:
+                break
         self.key = key
         self._renewed_at = sent
-        self._deadline = sent + config.lease.total_seconds()
+        self._deadline = sent + self._config.lease.total_seconds()
 
-    async def renew(self, *, state: WorkerState, load: str, open_steps: tuple[OpenStep, ...]) -> bool:
-        """Renew the lease; False where this registration was declared dead."""
+    def _registration(self, key: WorkerKey, workflows: tuple[tuple[str, int], ...]) -> Registration:
+        config = self._config
+        return Registration(
+            key=key,
+            worker_id=config.worker_id,
+            namespace=config.namespace,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=config.queues,
+            workflows=workflows,
+            slots=config.max_concurrent_workflows,
+            lease=config.lease,
+            build_id=config.build_id,
+        )
+
+    async def renew(self, *, state: WorkerState, load: str, open_steps: tuple[OpenStep, ...]) -> BeatAnswer:
+        """Renew the lease, unless this registration was declared dead."""
         sent = since_boot()
         answer = await self._store.beat(
             Beat(worker=self.key, lease=self._config.lease, state=state, load=load, open_steps=open_steps)
@@ -77,9 +84,11 @@ class Lease:
             self._deadline = sent + self._config.lease.total_seconds()
         else:
             self._deadline = 0.0
-        return answer.alive
+        return answer
 
     async def leave(self) -> None:
-        """Leave the register."""
+        """Leave the register, also where entering it was broken off."""
         self._deadline = 0.0
-        await self._store.leave(self.key)
+        for key in (self._entering, self.key):
+            if key:
+                await self._store.leave(key)

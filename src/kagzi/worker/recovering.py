@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("kagzi.worker")
 
 _RECOVERY_INTERVAL_S = 0.9
+_PAUSE_AFTER_FAILURE_S = 5.0
 
 
 class Recovering:
@@ -37,11 +37,20 @@ class Recovering:
         while True:
             # Jittered, so that a fleet of workers does not look all at once.
             await asyncio.sleep(interval_s * random.uniform(0.6, 1.0))
-            with contextlib.suppress(StoreUnavailable):
-                recovery = await self._worker.store.recover(self._worker.config.namespace, policy)
-                if recovery.released or recovery.poisoned:
-                    logger.warning(
-                        "Runs of dead workers were recovered.",
-                        extra={"released": len(recovery.released), "poisoned": list(recovery.poisoned)},
-                    )
-                    self._worker.wake()
+            try:
+                await self._recover(policy)
+            except StoreUnavailable:
+                continue  # the heartbeat says so
+            except Exception:
+                # P23: a row that recovery stumbles over is met by every worker, and must not end them one by one.
+                logger.exception("Recovery of dead workers' runs failed; it is tried again.")
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+
+    async def _recover(self, policy: RecoveryPolicy) -> None:
+        recovery = await self._worker.store.recover(self._worker.config.namespace, policy)
+        if recovery.released or recovery.poisoned:
+            logger.warning(
+                "Runs of dead workers were recovered.",
+                extra={"released": len(recovery.released), "poisoned": list(recovery.poisoned)},
+            )
+            self._worker.wake()

@@ -1,7 +1,8 @@
 """`Worker`: slots for runs, kept full, kept alive, and emptied with grace.
 
-What it consists of: its slots (slots.py), loops for claiming (claiming.py), the heartbeat (heartbeat.py) and recovery
-of dead workers' runs (recovering.py), the watch over the event loop's lag (lag.py), and its end (draining.py).
+What it consists of: its slots (slots.py), loops (loops.py) for claiming (claiming.py), the heartbeat (heartbeat.py),
+recovery of dead workers' runs (recovering.py) and orders to drain (retiring.py), the watch over the event loop's lag
+(lag.py), and its end (draining.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, assert_never
 
 from kagzi.authoring.definitions import Definitions
 from kagzi.engine.endings import Ending
@@ -35,10 +36,14 @@ from kagzi.worker.draining import LAST_WORDS_S, Draining, in_callback
 from kagzi.worker.heartbeat import Heartbeat
 from kagzi.worker.lag import LagWatch
 from kagzi.worker.lease import Lease
+from kagzi.worker.load import Gauge
+from kagzi.worker.loops import Loops
 from kagzi.worker.recovering import Recovering
+from kagzi.worker.retiring import Retiring
 from kagzi.worker.signals import stop_on_signals
 from kagzi.worker.slots import Slots
 from kagzi.worker.vitals import health_port
+from kagzi.worker.waits import completed
 
 logger = logging.getLogger("kagzi.worker")
 
@@ -92,9 +97,12 @@ class Worker:
         self._lease = Lease(app.store, config, observe=app.clock.observe)
         self._claiming = Claiming(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
-        self._heartbeat = Heartbeat(self, self._lease, self._lag)
+        self._heartbeat = Heartbeat(self, self._lease, Gauge(self, self._lag))
+        self._retiring = Retiring(self)
         self.slots = Slots(self, app.definitions, limit=config.max_concurrent_workflows)
         self._draining = Draining(self, self._claiming)
+        self.parked = 0
+        self.is_retired = False
         self._stop: _Stop | None = None
         self._stop_called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -155,6 +163,14 @@ class Worker:
             self._draining.hurry()
         self._stop_called.set()
 
+    def retire(self) -> None:
+        """Drain, as somebody has asked for it through the register; whoever keeps this process is not to replace it."""
+        if not self.is_retired:
+            self.is_retired = True
+            logger.info("The worker was asked to drain.", extra={"worker_id": self.worker_id})
+            if self._stop is None:
+                self.stop()
+
     async def _run(self) -> None:
         if self.state is not WorkerState.STARTING:
             raise ConfigError(
@@ -162,7 +178,9 @@ class Worker:
                 "Make another with kagzi.create_worker()."
             )
         self._stopped.clear()
-        await self._app.borrow()
+        if not await completed(self._app.borrow(), unless=self._stop_called):
+            self._end()
+            return
         try:
             await self._work()
         finally:
@@ -170,37 +188,56 @@ class Worker:
             await self._app.give_back()
 
     async def _work(self) -> None:
-        await self._lease.register(self._workflows())
+        if not await completed(self._lease.register(self._workflows()), unless=self._stop_called):
+            await self._say_goodbye()
+            return
         self.state = WorkerState.RUNNING
         unlisten = self._app.store.listen(self._hinted)
         self._lag.begin()
         self._app.joined(self)
         self._started.set()
-        logger.info("A worker takes runs.", extra={"worker_id": self.worker_id, "queues": self.config.queues})
-        tasks = [
-            asyncio.get_running_loop().create_task(work(), name=f"kagzi-{name}-{self.worker_id}")
-            for name, work in (
-                ("claims", self._claiming.run),
-                ("heartbeat", self._heartbeat.run),
-                ("recovery", Recovering(self, self._app.settings.poison_after).run),
-            )
-        ]
-        stopped = asyncio.ensure_future(self._stop_called.wait())
+        self._announce()
+        recovering = Recovering(self, self._app.settings.poison_after)
+        loops = Loops(
+            self.worker_id,
+            {
+                "claims": self._claiming.run,
+                "heartbeat": self._heartbeat.run,
+                "recovery": recovering.run,
+                "orders": self._retiring.run,
+            },
+        )
         try:
-            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopped}:
-                task.result()  # a loop that ended has raised
-            self.state = WorkerState.DRAINING
-            await self._draining.run()
+            await loops.until(self._stop_called)
+            await self._drain()
+            loops.raise_failure()
         finally:
-            stopped.cancel()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await loops.stop()
             self._app.left(self)
             unlisten()
             self._lag.end()
             await self._say_goodbye()
+
+    async def _drain(self) -> None:
+        self.state = WorkerState.DRAINING
+        self._heartbeat.soon()
+        if not self._lease.is_held:  # nobody renews it any more, and the runs may have other owners
+            self._draining.hurry()
+        await self._draining.run()
+
+    def _announce(self) -> None:
+        config = self.config
+        logger.info(
+            "A worker takes runs.",
+            extra={
+                "worker_id": config.worker_id,
+                "queues": config.queues,
+                "workflows": tuple(f"{name}:{version}" for name, version in self._workflows()),
+                "database": self.store.shown,
+                "max_concurrent_workflows": config.max_concurrent_workflows,
+                "max_concurrent_steps": config.max_concurrent_steps,
+            },
+        )
 
     # -- slots -------------------------------------------------------------------------------------------------
 
@@ -271,6 +308,8 @@ class Worker:
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """An execution is over: its slot is free."""
         again = self.slots.leave(execution.run_id)
+        if ending is Ending.PARKED:
+            self.parked += 1
         if ending is Ending.CLOSED and change is not None and change.transition is not None:
             self._app.run_ended(execution.run_id, change.transition)
         elif change is not None and change.transition is not None and change.transition.wake_at is not None:
@@ -280,8 +319,15 @@ class Worker:
         self._claiming.slot_freed()
 
     def _hinted(self, hint: Hint) -> None:
-        if hint is Hint.RUNS_DUE:
-            self._claiming.wake()
+        match hint:
+            case Hint.RUNS_DUE:
+                self._claiming.wake()
+            case Hint.DRAIN_ASKED:
+                self._retiring.look()
+            case Hint.RUNS_ENDED:  # for those who wait for a run
+                pass
+            case _:
+                assert_never(hint)
 
     def falls_due(self, when: datetime) -> None:
         """A run that this worker may be able to take falls due at `when`."""
@@ -306,12 +352,13 @@ class Worker:
     # -- staying alive -----------------------------------------------------------------------------------------
 
     async def come_back(self) -> None:
-        """Declared dead: what is in memory belongs to others by now. Drop it and register anew."""
-        logger.warning(
-            "This worker was declared dead; it drops its runs and registers anew.",
-            extra={"worker_id": self.worker_id, "runs": self.run_count},
-        )
+        """Declared dead: what is in memory belongs to others by now. Drop it and, unless we drain, register anew."""
+        fields = {"worker_id": self.worker_id, "runs": self.run_count}
         in_callback(self.slots.drop_all)
+        if self._stop is not None:
+            logger.warning("This worker was declared dead while it drained; it drops its runs.", extra=fields)
+            return
+        logger.warning("This worker was declared dead; it drops its runs and registers anew.", extra=fields)
         await self._lease.register(self._workflows())
         self._claiming.wake()
 
@@ -320,11 +367,15 @@ class Worker:
     async def _say_goodbye(self) -> None:
         if not self.slots.is_empty:
             in_callback(self.slots.drop_all)
-        self.runner.close()
         try:
             async with asyncio.timeout(LAST_WORDS_S):
                 await self._lease.leave()
         except (StoreUnavailable, TimeoutError) as error:
             logger.warning("The worker could not sign off; its lease runs out by itself.", extra={"reason": str(error)})
+        self._end()
+
+    def _end(self) -> None:
+        self.runner.close()
         self.state = WorkerState.STOPPED
+        self._stopped.set()
         logger.info("The worker has stopped.", extra={"worker_id": self.worker_id})

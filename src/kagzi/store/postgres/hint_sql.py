@@ -6,6 +6,7 @@ said that he wants to know: a worker by `hungry`, a waiter by `awaited`.
 
 DUE = "due"
 ENDED = "ended"
+DRAIN = "drain"
 
 SOMEBODY_IDLE = """EXISTS (
         SELECT FROM {schema}.workers AS idle WHERE idle.hungry AND idle.ended_at IS NULL AND idle.lease_until > now()
@@ -13,3 +14,4 @@ SOMEBODY_IDLE = """EXISTS (
 
 TELL_DUE = f"pg_notify({{channel}}, '{DUE}')"
 TELL_ENDED = f"pg_notify({{channel}}, '{ENDED}')"
+TELL_DRAIN = f"pg_notify({{channel}}, '{DRAIN}')"

@@ -38,6 +38,7 @@ class PostgresStore:
 
     def __init__(self, url: str, settings: Settings) -> None:
         address = parse_address(url)
+        self._shown = address.shown
         names = Names(settings.schema)
         lookers = settings.pool_size // 2
         self._writing = Connections(address, settings, size=settings.pool_size - lookers)
@@ -51,6 +52,10 @@ class PostgresStore:
         self._versions = Versions(self._looking, names)
         self._health = HealthReader(self._looking, names)
         self._ear = Ear(address, names, settings)
+
+    @property
+    def shown(self) -> str:
+        return self._shown
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -93,6 +98,12 @@ class PostgresStore:
 
     async def leave(self, worker: WorkerKey) -> None:
         await self._register.leave(worker)
+
+    async def ask_drain(self, namespace: str, workers: Sequence[WorkerKey]) -> set[WorkerKey]:
+        return await self._register.ask_drain(namespace, workers)
+
+    async def is_asked_to_drain(self, worker: WorkerKey) -> bool:
+        return await self._register.is_asked_to_drain(worker)
 
     async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
         return await self._register.owned(worker)

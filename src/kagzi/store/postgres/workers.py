@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from kagzi.ids import is_id
 from kagzi.model.run import WorkerKey
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.batches import array_text
 from kagzi.store.postgres.connections import Connections
-from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED
+from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DRAIN, TELL_DUE, TELL_ENDED
 from kagzi.store.postgres.rows import WORKER_COLUMNS, stored_worker
 
 _REGISTER = """
@@ -33,7 +37,20 @@ UPDATE {schema}.workers AS k SET
     lease_until = now() + $2, beat_at = now(), load = $4, state = $3,
     ended_at = CASE WHEN $3 IN ('STOPPED', 'DEAD') THEN now() END
 WHERE k.key = $1 AND k.ended_at IS NULL
-RETURNING now()
+RETURNING now(), k.drain_asked
+"""
+
+_ASK_DRAIN = f"""
+WITH asked AS (
+    UPDATE {{schema}}.workers AS k SET drain_asked = true
+    WHERE k.key = ANY ($2::text::uuid[]) AND k.namespace = $1 AND k.ended_at IS NULL
+    RETURNING k.key
+)
+SELECT a.key::text, (SELECT {TELL_DRAIN} FROM asked LIMIT 1) FROM asked AS a
+"""
+
+_DRAIN_ASKED = """
+SELECT now(), coalesce((SELECT k.drain_asked FROM {schema}.workers AS k WHERE k.key = $1), false)
 """
 
 # In a transaction of its own: a commit locks runs and then looks at workers, so nobody may hold the worker's row and
@@ -157,6 +174,8 @@ class Register:
         self._renew = names.fill(_RENEW)
         self._show_open = names.fill(_SHOW_OPEN)
         self._leave = names.fill(_LEAVE)
+        self._ask_drain = names.fill(_ASK_DRAIN)
+        self._drain_asked = names.fill(_DRAIN_ASKED)
         self._owned = names.fill(_OWNED)
         self._workers = names.fill(_WORKERS)
         self._declare_dead = names.fill(_DECLARE_DEAD)
@@ -185,7 +204,8 @@ class Register:
         """One trip, and one more where there are open steps to show."""
         rows = await self._connections.fetch(self._renew, beat.worker, beat.lease, beat.state, beat.load)
         if not rows:
-            return BeatAnswer(alive=False, now=await self._connections.now())
+            now, drain = (await self._connections.fetch(self._drain_asked, beat.worker))[0]
+            return BeatAnswer(alive=False, now=now, drain=drain)
         if beat.open_steps:
             steps = sorted(beat.open_steps, key=lambda step: step.run_id)
             await self._connections.fetch(
@@ -197,10 +217,17 @@ class Register:
                 [step.attempts for step in steps],
                 [step.earlier_attempts for step in steps],
             )
-        return BeatAnswer(alive=True, now=rows[0][0])
+        return BeatAnswer(alive=True, now=rows[0][0], drain=rows[0][1])
 
     async def leave(self, worker: WorkerKey) -> None:
         await self._connections.fetch(self._leave, worker)
+
+    async def ask_drain(self, namespace: str, workers: Sequence[WorkerKey]) -> set[WorkerKey]:
+        keys = array_text(key for key in workers if is_id(key))
+        return {row[0] for row in await self._connections.fetch(self._ask_drain, namespace, keys)}
+
+    async def is_asked_to_drain(self, worker: WorkerKey) -> bool:
+        return bool((await self._connections.fetch(self._drain_asked, worker))[0][1])
 
     async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
         return [OwnedRun(run_id=row[0], fence=row[1]) for row in await self._connections.fetch(self._owned, worker)]

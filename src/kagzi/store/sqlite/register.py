@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
+from kagzi.ids import is_id
 from kagzi.model.run import WorkerKey
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Registration, StoredWorker, WorkerState
 from kagzi.store.sqlite.rows import WORKER_COLUMNS, stored_worker
@@ -36,7 +38,16 @@ _DAY = 24 * 3600 * 1_000_000
 _RENEW = """
 UPDATE workers SET state = ?2, load = ?3, beat_at = ?4, lease_until = ?5, ended_at = ?6
 WHERE key = ?1 AND ended_at IS NULL
+RETURNING drain_asked
 """
+
+_ASK_DRAIN = """
+UPDATE workers SET drain_asked = 1
+WHERE key IN (SELECT value FROM json_each(?2)) AND +namespace = ?1 AND ended_at IS NULL -- +: by the key alone
+RETURNING key
+"""
+
+_DRAIN_ASKED = "SELECT k.drain_asked FROM workers AS k WHERE k.key = ?"
 
 _SHOW_OPEN = """
 INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts)
@@ -59,6 +70,13 @@ SELECT {WORKER_COLUMNS} FROM workers AS w
 WHERE w.namespace = ?1 AND (w.ended_at IS NULL OR w.ended_at > ?2)
 ORDER BY w.registered_at DESC, w.key DESC
 """
+
+
+class DrainOrder(NamedTuple):
+    """Which registrations of a namespace are to drain."""
+
+    namespace: str
+    workers: Sequence[WorkerKey]
 
 
 def _register(session: Session, registration: Registration) -> BeatAnswer:
@@ -85,7 +103,9 @@ def _register(session: Session, registration: Registration) -> BeatAnswer:
 def _beat(session: Session, beat: Beat) -> BeatAnswer:
     now = session.now
     ended_at = now if beat.state in (WorkerState.STOPPED, WorkerState.DEAD) else None
-    alive = session.write(_RENEW, (beat.worker, beat.state, beat.load, now, now + span(beat.lease), ended_at)) > 0
+    arguments = (beat.worker, beat.state, beat.load, now, now + span(beat.lease), ended_at)
+    renewed = session.rows(_RENEW, arguments)
+    alive, drain = bool(renewed), bool(renewed[0][0]) if renewed else _is_asked_to_drain(session, beat.worker)
     if alive and beat.open_steps:
         session.connection.executemany(
             _SHOW_OPEN,
@@ -99,11 +119,22 @@ def _beat(session: Session, beat: Beat) -> BeatAnswer:
                 for step in beat.open_steps
             ],
         )
-    return BeatAnswer(alive=alive, now=moment(now))
+    return BeatAnswer(alive=alive, now=moment(now), drain=drain)
 
 
 def _leave(session: Session, worker: WorkerKey) -> None:
     session.write(_LEAVE, (worker, session.now))
+
+
+def _ask_drain(session: Session, order: DrainOrder) -> set[WorkerKey]:
+    keys = _json([key for key in order.workers if is_id(key)])
+    asked = {key for (key,) in session.rows(_ASK_DRAIN, (order.namespace, keys))}
+    session.drain |= bool(asked)
+    return asked
+
+
+def _is_asked_to_drain(session: Session, worker: WorkerKey) -> bool:
+    return bool(session.value(_DRAIN_ASKED, (worker,)))
 
 
 def _owned(session: Session, worker: WorkerKey) -> list[OwnedRun]:
@@ -118,6 +149,8 @@ def _workers(session: Session, namespace: str) -> list[StoredWorker]:
 REGISTER = each(_register)
 BEAT = each(_beat)
 LEAVE = each(_leave)
+ASK_DRAIN = each(_ask_drain)
+IS_ASKED_TO_DRAIN = each(_is_asked_to_drain)
 OWNED = each(_owned)
 WORKERS = each(_workers)
 

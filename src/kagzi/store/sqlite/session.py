@@ -19,10 +19,11 @@ class Session:
     """One transaction, or one look.
 
     `now` is the store's time in microseconds, the same for everything in the transaction. A verb sets `due` where it
-    made runs due, `ended` where it ended some. Where `careful` is set, it writes row by row and so knows what each did.
+    made runs due, `ended` where it ended some, `drain` where it asked workers to drain. Where `careful` is set, it
+    writes row by row and so knows what each did.
     """
 
-    __slots__ = ("careful", "connection", "due", "ended", "now")
+    __slots__ = ("careful", "connection", "drain", "due", "ended", "now")
 
     def __init__(self, connection: apsw.Connection, now: int, *, careful: bool = False) -> None:
         self.connection = connection
@@ -30,6 +31,7 @@ class Session:
         self.careful = careful
         self.due = False
         self.ended = False
+        self.drain = False
 
     def value(self, sql: str, arguments: tuple[Any, ...] = ()) -> Any:
         """The first column of the first row, None where there is no row."""

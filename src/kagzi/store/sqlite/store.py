@@ -52,6 +52,10 @@ class SqliteStore:
         self._reader: Reader | None = None
         self._file: forks.File | None = None
 
+    @property
+    def shown(self) -> str:
+        return "sqlite://" if self._path == MEMORY else f"sqlite:///{self._path}"
+
     # -- opening -----------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -61,7 +65,11 @@ class SqliteStore:
             timeout = self._settings.store_timeout
             writer = Writer(self._path, timeout=timeout, clock=self._clock, listeners=self._listeners)
             forks.check(self._path)
-            await writer.open()
+            try:
+                await writer.open()
+            except BaseException:
+                await writer.close()  # cancelled, it would leave its thread behind
+                raise
             self._writer = writer
             if self._path != MEMORY:
                 self._file = forks.opened(self._path)
@@ -109,6 +117,12 @@ class SqliteStore:
 
     async def leave(self, worker: WorkerKey) -> None:
         await self._write(register.LEAVE, worker)
+
+    async def ask_drain(self, namespace: str, workers: Sequence[WorkerKey]) -> set[WorkerKey]:
+        return await self._write(register.ASK_DRAIN, register.DrainOrder(namespace, workers))
+
+    async def is_asked_to_drain(self, worker: WorkerKey) -> bool:
+        return await self._read(register.IS_ASKED_TO_DRAIN, worker)
 
     async def owned(self, worker: WorkerKey) -> list[OwnedRun]:
         return await self._read(register.OWNED, worker)

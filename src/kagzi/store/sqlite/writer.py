@@ -184,6 +184,8 @@ class Writer:
                 hints = (Hint.RUNS_DUE,)
             if session.ended:
                 hints += (Hint.RUNS_ENDED,)
+            if session.drain:
+                hints += (Hint.DRAIN_ASKED,)
         deliver(answers, self._listeners, hints)
 
     def _look_for_others(self, *, stirred: bool) -> None:
