@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -94,9 +95,10 @@ class Awkward:
     ("classifier", "name", "reason"),
     [
         (lambda error: 1 / 0, "<lambda>", "raised ZeroDivisionError"),
+        (lambda error: sys.exit(), "<lambda>", "raised SystemExit"),
         (Awkward(), "Awkward", "returned str"),
     ],
-    ids=["raises", "returns no kind"],
+    ids=["raises", "exits", "returns no kind"],
 )
 async def test_a_classifier_that_fails_is_passed_over_and_named_once(
     classifier: Any, name: str, reason: str, caplog: pytest.LogCaptureFixture

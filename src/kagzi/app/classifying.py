@@ -7,6 +7,7 @@ import logging
 
 from kagzi.model.error import ErrorKind
 from kagzi.rules.classification import Classifier
+from kagzi.rules.classification.probes import name_of
 
 logger = logging.getLogger("kagzi.errors")
 
@@ -37,12 +38,14 @@ def watched(fn: Classifier) -> Classifier:
     def ask(error: Exception) -> ErrorKind | None:
         try:
             kind = fn(error)
-        except Exception as failure:
-            complain(f"it raised {type(failure).__name__} about {type(error).__name__}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:  # SystemExit too: a classifier must not end the worker
+            complain(f"it raised {name_of(failure)} about {name_of(error)}")
             return None
         if kind is None or type(kind) is ErrorKind:
             return kind
-        complain(f"it returned {type(kind).__name__}, neither an ErrorKind nor None, about {type(error).__name__}")
+        complain(f"it returned {type(kind).__name__}, neither an ErrorKind nor None, about {name_of(error)}")
         return None
 
     return ask

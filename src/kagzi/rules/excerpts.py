@@ -20,6 +20,7 @@ _LAST_FRAMES = 50
 _MOST_NOTES = 20
 _NOTE_LIMIT = 1_000
 _LAST_LINE_LIMIT = 2_000
+_NAME_LIMIT = 255
 _WORST_CHARACTER = 6  # \u0001
 
 _DEEPEST = 8
@@ -32,7 +33,7 @@ _encoder = msgspec.json.Encoder()
 
 def type_of(error: BaseException) -> str:
     """The name of its class."""
-    return shortened(name_of(error), limit=255)
+    return shortened(name_of(error), limit=_NAME_LIMIT)
 
 
 def message_of(error: BaseException, *, limit: int) -> str:
@@ -51,7 +52,11 @@ def traceback_of(error: BaseException, *, limit: int) -> str:
     if frames is None:
         frames = "  the frames can't be told: formatting them failed\n"
     module = module_of(type(error))
-    name = type_of(error) if module in ("builtins", "__main__", "") else f"{module}.{type_of(error)}"
+    name = (
+        type_of(error)
+        if module in ("builtins", "__main__", "")
+        else f"{shortened(module, limit=_NAME_LIMIT)}.{type_of(error)}"
+    )
     ending = f"{name}: {message_of(error, limit=_LAST_LINE_LIMIT)}\n" + "".join(_notes(error))
     return shortened(heading + frames, limit=limit - size(ending), keep_end=True) + ending
 
@@ -67,9 +72,7 @@ def shortened(text: str, *, limit: int, keep_end: bool = False) -> str:
 
     With `keep_end` the cut is a quarter from the beginning, otherwise at the end.
     """
-    length = len(text)
-    if length > limit:  # a character takes a byte at least
-        length = limit
+    length = min(len(text), max(limit, 0))  # a character takes a byte at least
     while True:
         cut = _storable(text if length == len(text) else _cut(text, length, keep_end=keep_end))
         if length == 0 or len(cut) * _WORST_CHARACTER <= limit or (taken := size(cut)) <= limit:
@@ -119,7 +122,8 @@ def _notes(error: BaseException) -> list[str]:
     notes = read(error, "__notes__")
     if not is_a(notes, list):
         return []
-    return [shortened(_spoken(note, str, "a note: __str__"), limit=_NOTE_LIMIT) + "\n" for note in notes[:_MOST_NOTES]]
+    first = list.__getitem__(notes, slice(_MOST_NOTES))
+    return [shortened(_spoken(note, str, "a note: __str__"), limit=_NOTE_LIMIT) + "\n" for note in first]
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import msgspec
 
 from kagzi.errors import NonRetryable, RetryAfter, StepFailed, WorkflowFailed
 from kagzi.model.error import ErrorKind, StepError
-from kagzi.rules.classification import Classifier, classify
+from kagzi.rules.classification import Classification, Classifier
 from kagzi.rules.classification.delays import bounded_s
 from kagzi.rules.classification.probes import guarded, is_a, members_of, origin_of, read
 from kagzi.rules.excerpts import context_of, message_of, shortened, size, traceback_of, type_of
@@ -38,20 +38,12 @@ def describe(error: BaseException, *, now: datetime, classifiers: Sequence[Class
     turn, before our own rules. Never raises: a run must not hang because its error can't be told.
     """
     try:
-        return _told(error, _Telling(now, classifiers))
+        return _told(error, Classification(now, classifiers))
     except KeyboardInterrupt:
         raise
     except BaseException:
         message = "an exception of which nothing can be told"
         return StepError(kind=ErrorKind.UNKNOWN, type="Exception", message=message, retryable=True, occurred_at=now)
-
-
-@dataclass(frozen=True, slots=True)
-class _Telling:
-    """What it takes to tell of any of the errors that belong to a failure."""
-
-    now: datetime
-    classifiers: Sequence[Classifier]
 
 
 @dataclass(slots=True)
@@ -64,9 +56,9 @@ class _Node:
     left_out: int = 0
 
 
-def _told(error: BaseException, telling: _Telling) -> StepError:
+def _told(error: BaseException, classification: Classification) -> StepError:
     """Tell of an error and of all that is beneath it, breadth first, each once, until there is no more room."""
-    nodes = [_Node(error, _own(error, telling))]
+    nodes = [_Node(error, _own(error, classification))]
     seen = {id(error)}
     room = _ROOM
     for node in nodes:  # which grows meanwhile
@@ -80,7 +72,7 @@ def _told(error: BaseException, telling: _Telling) -> StepError:
                 node.left_out += 1
                 continue
             seen.add(id(cause))
-            told = _own(cause, telling)
+            told = _own(cause, classification)
             if (taken := size(told)) <= room:
                 room -= taken
             else:
@@ -111,13 +103,13 @@ def _beneath(error: Any) -> list[BaseException | StepError]:
     return beneath
 
 
-def _own(error: Any, telling: _Telling) -> StepError:
+def _own(error: Any, classification: Classification) -> StepError:
     """An exception, or a failure that is data already, without what is beneath it."""
     if type(error) is StepError:
         alone = dataclasses.replace(error, causes=())
         # Whoever made it by hand may have put anything into it, and it must come back from the store.
         return decode_error(guarded(encode_error, alone) or "")
-    found = classify(error, now=telling.now, classifiers=telling.classifiers)
+    found = classification.of(error)
     by_hand = is_a(error, NonRetryable) or is_a(error, RetryAfter)
     context = context_of(error, limit=_CONTEXT_LIMIT) if by_hand else {}
     if found.delay_s is not None:
@@ -129,7 +121,7 @@ def _own(error: Any, telling: _Telling) -> StepError:
         context=context,
         retryable=found.retryable,
         traceback=traceback_of(error, limit=_TRACEBACK_LIMIT),
-        occurred_at=telling.now,
+        occurred_at=classification.now,
     )
 
 

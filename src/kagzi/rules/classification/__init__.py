@@ -7,7 +7,8 @@ it is looked at gets out of here (probes.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from kagzi.model.error import ErrorKind
@@ -20,7 +21,7 @@ from kagzi.rules.classification.probes import Ancestry, ancestry, guarded, is_a,
 from kagzi.rules.classification.rpc import by_grpc_status
 from kagzi.rules.classification.verdicts import UNKNOWN, Verdict, verdict
 
-__all__ = ["Classifier", "Verdict", "classify"]
+__all__ = ["Classification", "Classifier", "Verdict", "classify"]
 
 Classifier = Callable[[Exception], ErrorKind | None]
 """An application's own say: a kind, or None to leave the exception to the next."""
@@ -29,25 +30,45 @@ _LAYERS = 4
 """How many wrappers of a library's making are looked into."""
 
 
-def classify(error: BaseException, *, now: datetime, classifiers: Sequence[Classifier] = ()) -> Verdict:
-    """What an exception is: what was decided before, else what a classifier says, else what our own rules say.
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Finds out what exceptions are, each once: the members of a group are those of the groups around it, too.
 
-    A group is of a kind that all its members share, and worth another attempt if all of them are. `now` is for moments
-    in an answer's headers. Never raises.
+    `now` is for moments in an answer's headers. Belongs to one failure: exceptions are known by their address.
     """
-    try:
-        return decided(error) or _classify(error, now, classifiers)
-    except Exception:  # a hook of the exception's that got past the guards
-        return UNKNOWN
+
+    now: datetime
+    classifiers: Sequence[Classifier] = ()
+    _known: dict[int, Verdict] = field(default_factory=dict)
+
+    def of(self, error: BaseException) -> Verdict:
+        """What was decided before, else what a classifier says, else what our own rules say. Never raises.
+
+        A group is of a kind that all its members share, and worth another attempt if all of them are.
+        """
+        found = self._known.get(id(error))
+        if found is None:
+            try:
+                found = decided(error) or self._found_out(error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # a hook of the exception's that got past the guards
+                found = UNKNOWN
+            self._known[id(error)] = found
+        return found
+
+    def _found_out(self, error: BaseException) -> Verdict:
+        kind = _asked(error, self.classifiers)
+        if kind is not None:
+            return verdict(kind, _ruled(error, self.now).delay_s if kind.retryable else None)
+        if members_of(error):
+            return by_name(error, ancestry(error)) or _shared(self.of(leaf) for leaf in _leaves(error))
+        return _ruled(error, self.now)
 
 
-def _classify(error: BaseException, now: datetime, classifiers: Sequence[Classifier]) -> Verdict:
-    kind = _asked(error, classifiers)
-    if kind is not None:
-        return verdict(kind, _ruled(error, now).delay_s if kind.retryable else None)
-    if members_of(error):
-        return by_name(error, ancestry(error)) or _of_members(error, now, classifiers)
-    return _ruled(error, now)
+def classify(error: BaseException, *, now: datetime, classifiers: Sequence[Classifier] = ()) -> Verdict:
+    """What one exception is; see `Classification.of`."""
+    return Classification(now, classifiers).of(error)
 
 
 def _asked(error: BaseException, classifiers: Sequence[Classifier]) -> ErrorKind | None:
@@ -93,12 +114,11 @@ def _of_wrapped(error: BaseException, names: Ancestry, now: datetime, layers: in
     return None if found.kind is ErrorKind.UNKNOWN else found
 
 
-def _of_members(group: BaseException, now: datetime, classifiers: Sequence[Classifier]) -> Verdict:
+def _shared(verdicts: Iterable[Verdict]) -> Verdict:
     kind: ErrorKind | None = None
     retryable, mixed = True, False
     delays: list[float] = []
-    for leaf in _leaves(group):
-        found = decided(leaf) or _classify(leaf, now, classifiers)
+    for found in verdicts:
         mixed = mixed or (kind is not None and found.kind is not kind)
         kind = found.kind
         retryable = retryable and found.retryable

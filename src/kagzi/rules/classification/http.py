@@ -47,8 +47,10 @@ def by_status(error: BaseException, *, now: datetime) -> Verdict | None:
         return None
     response = read(error, "response")
     if is_a(response, dict):
-        return _of_botocore(response, now=now)
-    if response is None:
+        if (found := _of_botocore(response, now=now)) is not None:
+            return found
+        response = None
+    elif response is None:
         response = read(error, "resp")  # googleapiclient
     status = _status(error, _ON_ERROR)
     if status is None and response is not None:
