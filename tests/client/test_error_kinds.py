@@ -9,7 +9,18 @@ import psycopg
 import pydantic
 import pytest
 
-from kagzi import ErrorKind, Kagzi, NonRetryable, StepFailed, WorkflowContext, WorkflowFailed
+from kagzi import (
+    ErrorKind,
+    Kagzi,
+    NonRetryable,
+    RetryAfter,
+    RetryPolicy,
+    RetryPredicate,
+    StepFailed,
+    WorkflowContext,
+    WorkflowFailed,
+)
+from kagzi.testing import Environment
 from tests.app.applications import within
 from tests.rules.libraries import (
     StatusCode,
@@ -109,3 +120,55 @@ async def test_a_failed_run_has_the_kind_of_what_failed_it(kagzi: Kagzi, name: s
             assert failure.value.error.kind is kind
             assert failure.value.error.retryable is (name != "for good")
             assert run.error == failure.value.error
+
+
+# -- and what follows from it ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [httpx_status(429, {"Retry-After": "3600"}), RetryAfter(3600)], ids=["header", "hand"]
+)
+async def test_a_service_is_called_again_when_it_says_and_not_before(error: Exception) -> None:
+    kagzi = Kagzi("sqlite://")
+    calls: list[int] = []
+
+    async def call() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return "done"
+
+    @kagzi.workflow
+    async def calling(ctx: WorkflowContext) -> str:
+        return await ctx.options(retry=RetryPolicy.fixed(1, max_attempts=2)).step("call", call)
+
+    async with Environment(kagzi) as env:
+        handle = await calling.start()
+        await env.advance(3599)
+        too_early = len(calls)
+        await env.advance(1)
+
+        assert (too_early, len(calls)) == (1, 2)
+        assert await handle.result(timeout=10) == "done"
+
+
+@pytest.mark.parametrize("retry_if", [None, RetryPredicate.ON_ANY_ERROR], ids=["by kind", "any"])
+async def test_what_can_not_succeed_is_executed_once(retry_if: RetryPredicate | None) -> None:
+    kagzi = Kagzi("sqlite://")
+    calls: list[int] = []
+
+    async def call() -> None:
+        calls.append(1)
+        raise NonRetryable("no", kind=ErrorKind.NETWORK_ERROR)
+
+    @kagzi.workflow
+    async def calling(ctx: WorkflowContext) -> None:
+        await ctx.options(retry=RetryPolicy.fixed(1, max_attempts=5), retry_if=retry_if).step("call", call)
+
+    async with Environment(kagzi) as env:
+        handle = await calling.start()
+        await env.advance(3600)
+
+        with pytest.raises(WorkflowFailed, match="no"):
+            await handle.result(timeout=10)
+    assert len(calls) == 1

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kagzi import ErrorKind, NonRetryable, RetryAfter, StepError, StepFailed, WorkflowFailed
-from kagzi.rules.failures import decode_error, describe, encode_error
+from tests.rules.telling import NOW, Untellable, raised, told
 
-NOW = datetime(2030, 6, 1, 12, 0, tzinfo=UTC)
-LARGEST = 256 * 1024
 NO_NAMES = {0: "x", 0xD800: "x"}  # what the name of a class can't hold
-
-
-def told(error: BaseException) -> StepError:
-    """Describe an error, and see that it can be stored, comes back as it was, and is not too large."""
-    described = describe(error, now=NOW)
-    text = encode_error(described)
-    assert decode_error(text) == described
-    assert len(text.encode()) < LARGEST
-    return described
-
-
-def raised(error: BaseException) -> BaseException:
-    """An error that has a traceback."""
-    try:
-        raise error
-    except BaseException as raised:
-        return raised
 
 
 def every(error: StepError) -> Iterator[StepError]:
@@ -257,11 +234,6 @@ def test_a_context_that_leads_back_to_itself_or_is_too_large_is_cut() -> None:
     assert "key 0" in told(NonRetryable("no", context=large)).context
 
 
-class Untellable:
-    def __repr__(self) -> str:
-        raise RuntimeError("no")
-
-
 def test_a_context_that_can_not_be_shown_is_told_as_such() -> None:
     kept = told(NonRetryable("no", context={"value": Untellable(), "next": 1})).context
 
@@ -353,155 +325,3 @@ def test_no_text_is_too_long(character: str) -> None:
 
     assert 1_000 < len(described.message) <= 10_000
     assert described.message.endswith("...")
-
-
-# -- whatever an exception does ----------------------------------------------------------------------------------
-
-
-class Trap:
-    """Raises whatever is asked of it."""
-
-    def __init__(self, failure: type[BaseException]) -> None:
-        self._failure = failure
-
-    def __get__(self, instance: object, owner: type) -> Any:
-        if instance is not None:
-            raise self._failure("a trap")
-        return self
-
-
-PYTHONS_HOOKS = {
-    "__class__",
-    "__str__",
-    "__repr__",
-    "__cause__",
-    "__context__",
-    "__suppress_context__",
-    "__traceback__",
-}
-OTHER_HOOKS = {
-    *("__notes__", "args", "status_code", "status", "code", "response", "resp", "headers", "sqlstate", "pgcode"),
-    *("sqlite_errorcode", "orig", "reason", "connection_invalidated", "retry_after", "errno", "filename"),
-    *("context", "kind", "delay", "error"),
-}
-HOOKS = PYTHONS_HOOKS | OTHER_HOOKS | {"exceptions"}
-
-
-@pytest.mark.parametrize("failure", [RuntimeError, AttributeError, SystemExit, RecursionError, GeneratorExit])
-@pytest.mark.parametrize(
-    "base", [Exception, OSError, FileNotFoundError, TimeoutError, NonRetryable, RetryAfter, StepFailed, ExceptionGroup]
-)
-def test_an_exception_all_of_whose_hooks_raise_is_told(base: Any, failure: type[BaseException]) -> None:
-    hostile: Any = type("Hostile", (base,), {hook: Trap(failure) for hook in HOOKS})
-    error = hostile.__new__(hostile, "message", [ValueError("in")])
-
-    described = told(error)
-
-    assert described.type == "Hostile"
-    assert described.traceback
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda name: 1 / 0,
-        lambda name: sys.exit(),
-        lambda name: object(),
-        Trap,
-        lambda name: 429,
-    ],
-)
-def test_an_exception_that_answers_to_every_name_is_told(answer: Callable[[str], Any]) -> None:
-    class Answering(Exception):
-        def __getattr__(self, name: str) -> Any:
-            return answer(name)
-
-    assert told(raised(Answering("bad"))).type == "Answering"
-
-
-def test_an_exception_that_is_a_circle_of_mirrors_is_told() -> None:
-    class Mirror(Exception):
-        def __getattr__(self, name: str) -> Any:
-            return self
-
-        def __call__(self, *args: Any) -> Any:
-            return self
-
-    assert told(Mirror("bad")).kind is ErrorKind.UNKNOWN
-
-
-def test_texts_of_classes_of_their_own_are_made_plain() -> None:
-    class Text(str):
-        __slots__ = ()
-
-        def __len__(self) -> int:
-            raise RuntimeError("no")
-
-        def encode(self, *args: Any) -> Any:
-            raise RuntimeError("no")
-
-        __getitem__ = __str__ = isascii = encode
-
-    class Speaking(Exception):
-        def __str__(self) -> str:
-            return Text("said")
-
-    Speaking.__module__ = Text("somewhere")
-    error = Speaking()
-    error.__notes__ = [Text("noted"), 5, Untellable()]  # type: ignore[list-item] # that is the point
-
-    described = told(error)
-
-    assert described.message == "said"
-    assert described.traceback.startswith("somewhere.")
-
-
-hostile_values = st.recursive(
-    st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(),
-        st.integers(min_value=400, max_value=599),
-        st.floats(),
-        st.text(alphabet=st.characters(exclude_categories=())),
-        st.binary(),
-        st.sampled_from(
-            ["40001", "ThrottlingException", "retry-after", "\ud800", ErrorKind.TIMEOUT, ValueError, object()]
-        ),
-        st.builds(ValueError, st.text()),
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(
-            st.sampled_from(["Error", "Code", "ResponseMetadata", "HTTPStatusCode", "HTTPHeaders", "Retry-After", "a"]),
-            inner,
-            max_size=4,
-        ),
-        st.builds(RetryAfter, st.floats(allow_nan=False), st.text(), context=st.dictionaries(st.text(), inner)),
-        st.builds(NonRetryable, st.text(), context=st.dictionaries(st.text(), inner)),
-    ),
-    max_leaves=12,
-)
-fields = st.dictionaries(st.sampled_from(sorted(OTHER_HOOKS)), hostile_values, max_size=6)
-BASES: list[Any] = [Exception, OSError, FileNotFoundError, KeyError, UnicodeError, NonRetryable, StepFailed]
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(BASES), fields, st.text()), min_size=1, max_size=4), st.booleans())
-def test_no_exception_is_too_strange(parts: list[tuple[Any, dict[str, Any], str]], grouped: bool) -> None:
-    errors: list[Exception] = []
-    for base, attributes, message in parts:
-        error = base.__new__(base, message)
-        for name, value in attributes.items():
-            try:
-                setattr(error, name, value)
-            except (TypeError, ValueError, AttributeError):
-                continue
-        if errors:
-            error.__cause__ = errors[-1]
-        errors.append(error)
-
-    described = told(ExceptionGroup("several", errors) if grouped else errors[-1])
-
-    assert isinstance(described.kind, ErrorKind)
-    assert isinstance(described.retryable, bool)
