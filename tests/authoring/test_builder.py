@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from kagzi import StepBuilder, WorkflowContext, step
+from kagzi import StepBuilder, SyncWorkflowContext, WorkflowContext, step
 from kagzi.authoring.options import StepOptions
+from kagzi.authoring.sync_context import as_coroutine_function
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryPredicate
 from tests.engine.host import World, survive
@@ -61,6 +62,14 @@ def test_what_is_built_goes_before_the_context_and_the_step_s_own() -> None:
 
     (options,) = options_of(World(body))
     assert (options.timeout, options.key, options.retry) == (timedelta(seconds=7), "k", POLICY)
+
+
+def test_in_a_def_workflow_a_built_step_gives_its_value() -> None:
+    def body(ctx: SyncWorkflowContext) -> list[int]:
+        value: int = StepBuilder("call").timeout(5).execute(ctx, double, 1)
+        return [value, ctx.submit("double", double, 2).result()]
+
+    assert survive(as_coroutine_function(body)).value == [2, 4]
 
 
 @pytest.mark.parametrize(

@@ -533,29 +533,37 @@ def test_a_body_that_is_abandoned_in_a_block_is_closed_without_a_word() -> None:
 # -- misuse ------------------------------------------------------------------------------------------------------
 
 
+def refusals(*misuses: Callable[[], object]) -> list[str]:
+    """What is said of each."""
+    said = []
+    for misuse in misuses:
+        with pytest.raises((KagziError, TypeError)) as refused:
+            misuse()
+        said.append(str(refused.value))
+    return said
+
+
+async def enter(group: ParallelExecutor) -> str:
+    """What is said of another block."""
+    try:
+        async with group:
+            return ""
+    except KagziError as error:
+        return str(error)
+
+
 def test_a_group_that_ended_takes_no_branches() -> None:
     async def body(ctx: WorkflowContext) -> list[str]:
         async with ctx.parallel("group") as group:
             pass
-        said = []
-        misuses: list[Callable[[], object]] = [
+        said = refusals(
             lambda: group.step("double", double, 1),
             lambda: group.options(timeout=5).step("double", double, 1),
             lambda: group.sleep("rest", 1),
             lambda: group.start(ctx.sleep("rest", 1)),
             lambda: group.parallel("inner"),
-        ]
-        for misuse in misuses:
-            try:
-                misuse()
-            except KagziError as error:
-                said.append(str(error))
-        try:
-            async with group:
-                pass
-        except KagziError as error:
-            said.append(str(error))
-        return said
+        )
+        return [*said, await enter(group)]
 
     said: Any = survive(body).value
 
@@ -563,26 +571,19 @@ def test_a_group_that_ended_takes_no_branches() -> None:
     assert all("'group' has ended and takes no more branches" in each for each in said)
 
 
-def test_results_before_the_end_and_a_second_block_are_refused() -> None:
+def test_results_before_the_end_a_second_block_and_what_is_no_awaitable_are_refused() -> None:
     async def body(ctx: WorkflowContext) -> list[str]:
-        said = []
         async with ctx.parallel("group") as group:
             group.step("double", double, 1)
-            try:
-                _ = group.results
-            except KagziError as error:
-                said.append(str(error))
-            try:
-                async with group:
-                    pass
-            except KagziError as error:
-                said.append(str(error))
-        return said
+            wrong: Any = double
+            said = refusals(lambda: group.results, lambda: group.start(wrong))
+            return [*said, await enter(group)]
 
     said: Any = survive(body).value
 
-    early, twice = said
+    early, no_awaitable, twice = said
     assert "has not ended yet" in early
+    assert "can't start <function double" in no_awaitable
     assert "has a block already" in twice
 
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from kagzi import ParallelErrorStrategy, StepFailed, WorkflowContext
+from kagzi.engine import loop
 from kagzi.engine.endings import Ending
 from kagzi.model.run import RunStatus
 from tests.engine.host import COLD, World
 
+Branch = Callable[[WorkflowContext], Coroutine[Any, Any, None]]
 Body = Callable[[WorkflowContext], Coroutine[Any, Any, Any]]
 
 SMALL, LARGE = 500, 2_000
@@ -88,6 +90,22 @@ def failing(count: int) -> Body:
     return body
 
 
+async def asyncio_group(ctx: WorkflowContext) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ctx.sleep("rest", 3_600))
+        group.create_task(asyncio.sleep(3_600))
+
+
+async def own_group(ctx: WorkflowContext) -> None:
+    async with ctx.parallel("group") as group:
+        group.sleep("rest", 3_600)
+        group.start(ctx.sleep("rest", 3_600))
+
+
+async def both(ctx: WorkflowContext) -> None:
+    await ctx.gather(asyncio_group(ctx), own_group(ctx))
+
+
 def calls_of_python(work: Callable[[], object]) -> int:
     """How many functions of Python's are called: a clock that other processes don't disturb."""
     calls = 0
@@ -152,6 +170,27 @@ def test_a_group_that_has_ended_leaves_nothing_to_the_garbage_collector() -> Non
         assert World(body).finish().status is RunStatus.COMPLETED
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("group", [asyncio_group, own_group, both])
+def test_more_branches_than_a_body_has_patience_for_leave_memory_together(
+    group: Branch, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A fiftieth, as ten thousand branches take a while.
+    monkeypatch.setattr(loop, "_HANDLES_WHILE_LEAVING", 200)
+    monkeypatch.setattr(loop, "_REFUSALS", 20)
+
+    async def body(ctx: WorkflowContext) -> None:
+        async with ctx.parallel("group") as outer:
+            for _ in range(SMALL):
+                outer.start(group(ctx))
+
+    world = World(body, park_after=COLD)
+    world.claim()
+    world.settle()
+
+    assert world.endings == [Ending.PARKED]
+    assert caplog.messages == [], "a body that has not ended is named in a warning"
 
 
 def test_a_run_with_a_long_record_rests_in_memory_for_longer_before_it_parks() -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from kagzi import KagziError, ParallelErrorStrategy, StepFailed, SyncParallelExecutor, SyncWorkflowContext
+from kagzi import (
+    KagziError,
+    ParallelErrorStrategy,
+    ParallelExecutor,
+    StepFailed,
+    SyncParallelExecutor,
+    SyncWorkflowContext,
+)
 from kagzi.authoring.sync_context import as_coroutine_function
 from tests.engine.host import COLD, WARM, Outcome, survive
 
@@ -88,6 +95,26 @@ def test_an_executor_needs_no_block_and_collects() -> None:
     value: Any = outcome(body).value
     assert value[:3] == [True, False, 2]
     assert "has ended and takes no more branches" in value[3]
+
+
+def test_a_branch_can_have_options_of_its_own() -> None:
+    def body(ctx: SyncWorkflowContext) -> int:
+        with ctx.parallel("group") as group:
+            call = group.options(timeout=3).submit("double", double, 1)
+        assert group.results[0].unwrap() == 2
+        return call.result()
+
+    assert outcome(body).value == 2
+
+
+def test_an_executor_of_the_async_kind_says_what_to_use_instead() -> None:
+    def body(ctx: SyncWorkflowContext) -> str:
+        wrong: Any = ctx
+        with pytest.raises(TypeError) as refused:
+            ParallelExecutor(wrong, "group")
+        return str(refused.value)
+
+    assert "open one by parallel(...)" in str(outcome(body).value)
 
 
 def test_race_and_map_wait_like_any_other_verb() -> None:

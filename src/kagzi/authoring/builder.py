@@ -15,6 +15,7 @@ from kagzi.rules.retries import RetryIf
 if TYPE_CHECKING:
     from kagzi.authoring.context import WorkflowContext
     from kagzi.authoring.groups import ParallelExecutor
+    from kagzi.authoring.sync_context import SyncWorkflowContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,10 +64,28 @@ class StepBuilder:
         self, ctx: WorkflowContext | ParallelExecutor, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> StepCall[R]: ...
 
+    @overload
     def execute(
-        self, ctx: WorkflowContext | ParallelExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> StepCall[Any]:
-        """Call `fn` as a step of the workflow, or as a branch of the parallel group: `WorkflowContext.step`."""
+        self,
+        ctx: SyncWorkflowContext,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+
+    @overload
+    def execute(self, ctx: SyncWorkflowContext, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def execute(
+        self,
+        ctx: WorkflowContext | ParallelExecutor | SyncWorkflowContext,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Call `fn` as a step, as `ctx.step` does: in a workflow, or as a branch of a parallel group."""
         given = self._options
         view = ctx.options(retry=given.retry, retry_if=given.retry_if, timeout=given.timeout, key=given.key)
         return view.step(self._name, fn, *args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from enum import StrEnum
@@ -59,6 +60,11 @@ class ParallelExecutor:
         on_error: ParallelErrorStrategy = ParallelErrorStrategy.FAIL_FAST,
         max_concurrency: int | None = None,
     ) -> None:
+        if not hasattr(ctx, "_options"):
+            raise TypeError(
+                f"ParallelExecutor takes the context of an `async def` workflow, not {type(ctx).__name__}. "
+                "In a `def` workflow and within a group, open one by parallel(...)."
+            )
         self.name = check_name(group, what="the name of a parallel group")
         self.on_error = ParallelErrorStrategy(on_error)
         limit = None if max_concurrency is None else _check_limit(max_concurrency, group=group)
@@ -123,8 +129,13 @@ class ParallelExecutor:
         """Start a coroutine as a branch, with the group's next scope for its steps.
 
         A call that was not awaited yet becomes a branch as well. A task or future that runs already does so without
-        taking a place.
+        taking a place. Raises TypeError for what can't be awaited.
         """
+        if not inspect.isawaitable(work):
+            raise TypeError(
+                f"parallel group {self.name!r} can't start {work!r:.80}: it can't be awaited. Give a coroutine, as in "
+                "group.start(work(ctx)), and a step's function to group.step(name, function)."
+            )
         if asyncio.isfuture(work):
             self._port.check_open()
             if isinstance(work, StepCall) and not work.asked:

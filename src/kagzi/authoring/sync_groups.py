@@ -13,6 +13,8 @@ from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
 from kagzi.errors import Parked
+from kagzi.model.retry import RetryPolicy
+from kagzi.rules.retries import RetryIf
 
 if TYPE_CHECKING:
     from kagzi.authoring.sync_context import SyncWorkflowContext
@@ -49,6 +51,18 @@ class SyncParallelExecutor:
         return Pending(self._group.step(name, fn, *args, **kwargs))
 
     execute_step = submit
+
+    def options(
+        self,
+        *,
+        retry: RetryPolicy | None = None,
+        retry_if: RetryIf | None = None,
+        timeout: Duration | None = None,
+        key: str | None = None,
+    ) -> SyncWorkflowContext:
+        """Return a context whose steps are branches of this group and have these options, as in
+        `group.options(timeout=5).submit(...)`."""
+        return type(self._ctx)(self._group.options(retry=retry, retry_if=retry_if, timeout=timeout, key=key))
 
     def spawn(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Pending[R]:
         """Start a part of the body as a branch, with a scope of its own for its steps."""

@@ -33,8 +33,10 @@ Ts = TypeVarTuple("Ts")
 
 _HANDLES_WHILE_LEAVING = 10_000
 _REFUSALS = 1_000
+_FOR_EACH_TASK = 20
 """A body that swallows Parked could spin for ever while it leaves memory: after so many callbacks it is abandoned, and
-after so many refusals it is left waiting, as a loop that meets no real await would keep the thread."""
+after so many refusals it is left waiting, as a loop that meets no real await would keep the thread. Of both it may have
+twenty more for each task, as ten thousand tasks that end properly need some for each."""
 
 _HANDLES_IN_A_DRAIN = 10_000_000
 """About ten seconds. A body that is not at rest by then never will be: it waits by looking again and again."""
@@ -111,11 +113,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         asks the execution for an operation gets `Parked` again.
         """
         self.leaving = True
+        more = _FOR_EACH_TASK * len(self._tasks)
+        self._refusals = -more
         _fail(*operations, *(self._futures or ()))
-        self._run_ready(_HANDLES_WHILE_LEAVING)
+        self._run_ready(_HANDLES_WHILE_LEAVING + more)
         # What is left waits for futures that were made without this loop's knowledge: `asyncio.Future()`.
         _fail(*(task._fut_waiter for task in self._all_tasks()))  # type: ignore[attr-defined] # in C and in Python
-        self._run_ready(_HANDLES_WHILE_LEAVING)
+        self._run_ready(_HANDLES_WHILE_LEAVING + more)
         self._ready.clear()
         return self._all_ended()
 
