@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 from kagzi.authoring.branches import Branch, Branches, as_one
 from kagzi.authoring.calls import Sleep, StepCall
 from kagzi.authoring.durations import Duration, after, as_duration
+from kagzi.authoring.group_port import GroupPort
 from kagzi.authoring.names import check_name
 from kagzi.authoring.port import RunPort
 from kagzi.authoring.results import Err, Ok
-from kagzi.authoring.scopes import Scope
 from kagzi.errors import KagziError, Parked, StepFailed
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.retry import RetryPolicy
@@ -68,10 +68,10 @@ class ParallelExecutor:
         self.name = check_name(group, what="the name of a parallel group")
         self.on_error = ParallelErrorStrategy(on_error)
         limit = None if max_concurrency is None else _check_limit(max_concurrency, group=group)
-        run = ctx._port.base if isinstance(ctx._port, _GroupPort) else ctx._port
+        run = ctx._port.base if isinstance(ctx._port, GroupPort) else ctx._port
         fail_fast = self.on_error is ParallelErrorStrategy.FAIL_FAST
         self._branches = Branches(run, fail_fast=fail_fast, limit=limit, on_failure=self._interrupt)
-        self._port = _GroupPort(run, ctx._port.scope.group(group), group, self._branches)
+        self._port = GroupPort(run, ctx._port.scope.group(group), group, self._branches)
         self._ctx = type(ctx)(cast(RunPort, self._port), options=ctx._options)
         self._body: asyncio.Task[Any] | None = None
         self._cancelling = 0
@@ -292,62 +292,6 @@ def _result(branch: Branch, *, now: datetime) -> Ok[Any] | Err:
 
 
 _CANCELLED = StepError(kind=ErrorKind.CANCELLED, type="CancelledError", message="the branch was cancelled")
-
-
-class _GroupPort:
-    """The run's port, seen from a group: what is called in the group's task gets its identity from the group, and a
-    step that is made is a branch. Everything else is the run's own."""
-
-    def __init__(self, base: RunPort, scope: Scope, name: str, branches: Branches) -> None:
-        self.base = base
-        self._scope = scope
-        self._task_scope = base.scope
-        self._name = name
-        self._branches: Branches | None = branches
-        self.loop = base.loop
-        self.next_order = base.next_order
-        self.withdraw = base.withdraw
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.base, name)
-
-    @property
-    def scope(self) -> Scope:
-        """The group's scope in the task that opened it; in another task that task's, or order would decide."""
-        current = self.base.scope
-        return self._scope if current is self._task_scope else current
-
-    def check_open(self) -> Branches:
-        """Give the branches, or raise KagziError where the group takes no more."""
-        branches = self._branches
-        if branches is None:
-            raise KagziError(
-                f"parallel group {self._name!r} has ended and takes no more branches. Open another one; "
-                "a branch can still be awaited."
-            )
-        if branches.is_failed:
-            raise KagziError(
-                f"a branch of parallel group {self._name!r} has failed, so the group takes no more. Collect failures "
-                "with on_error=ParallelErrorStrategy.COLLECT_ALL if the others should go on."
-            )
-        return branches
-
-    def close(self) -> None:
-        """Take no more branches."""
-        self._branches = None
-
-    def identify(self, name: str, scope: Scope | None = None) -> str:
-        """Give the next branch of this name its identity."""
-        self.check_open()
-        return self.base.identify(name, self.scope if scope is None else scope)
-
-    def created(self, call: StepCall[Any]) -> None:
-        """Start a step as a branch."""
-        self.check_open().add(call)
-
-    def ask(self, call: StepCall[Any]) -> None:
-        """Have the step executed as soon as there is a place for it."""
-        self.check_open().begin(call, partial(self.base.ask, call))
 
 
 def _check_limit(limit: object, *, group: str) -> int:
