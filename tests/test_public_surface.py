@@ -202,7 +202,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Pending.cancel: "self",
     kagzi.NonRetryable.__init__: "self, message, *, kind, context",
     kagzi.RetryAfter.__init__: "self, delay, message, *, kind, context",
-    kagzi.step: "function, /, *, retry, retry_if, timeout",
+    kagzi.step: "function, /, *, retry, retry_if, timeout, executor",
     kagzi.step_info: "",
     kagzi.RetryPolicy.exponential: "initial, maximum, multiplier, max_attempts, jitter",
     kagzi.RetryPolicy.fixed: "delay, max_attempts, jitter",

@@ -53,6 +53,12 @@ class Settings:
     max_step_threads: int = _setting(
         32, "KAGZI_MAX_STEP_THREADS", "threads of one worker for steps that are plain functions"
     )
+    max_step_processes: int = _setting(
+        0,
+        "KAGZI_MAX_STEP_PROCESSES",
+        "processes of one worker for steps that ask for one; 0 for as many as processors",
+        zero=True,
+    )
     heartbeat_interval: timedelta = _setting(
         timedelta(seconds=10), "KAGZI_HEARTBEAT_INTERVAL", "how often a worker renews its lease"
     )

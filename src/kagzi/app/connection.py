@@ -12,6 +12,7 @@ from kagzi.authoring.definitions import Definitions
 from kagzi.client.waiting import Waiting
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowLoop
+from kagzi.engine.processes.functions import refuse_in_an_import_of_main
 from kagzi.engine.time import EngineClock, StoreClock
 from kagzi.errors import ConfigError, MigrationError, WorkflowIOError
 from kagzi.model.change import Transition
@@ -125,6 +126,7 @@ class Connection:
 
     async def _ensure_open(self) -> None:
         self.check_caller()
+        refuse_in_an_import_of_main()
         had_been_closed = self.was_closed
         async with self._opening:
             if self.was_closed and not had_been_closed:

@@ -13,7 +13,8 @@ from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
 Executor = Literal["auto", "process"]
-"""Where a step's function runs. auto: `async def` on the worker's event loop, a plain function in a thread."""
+"""Where a step's function runs. auto: `async def` on the worker's event loop, a plain function in a thread; process: in
+one of the worker's processes."""
 
 
 class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,17 +36,21 @@ def step_options(
     retry_if: RetryIf | None = None,
     timeout: Duration | None = None,
     key: str | None = None,
+    executor: Executor = "auto",
 ) -> StepOptions:
     """Check options as users give them. Raises TypeError or ValueError naming the one that can't be."""
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise TypeError(f"retry must be a RetryPolicy, such as RetryPolicy.exponential(max_attempts=3), not {retry!r}.")
     if retry_if is not None and not callable(retry_if):
         raise TypeError(f"retry_if must be a RetryPredicate or a function of a StepError, not {retry_if!r}.")
+    if executor not in ("auto", "process"):
+        raise ValueError(f'executor must be "auto" or "process", not {executor!r}.')
     return StepOptions(
         retry=retry,
         retry_if=retry_if,
         timeout=None if timeout is None else as_duration(timeout, what="the timeout of a step"),
         key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
+        executor=executor,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name
-from kagzi.authoring.options import NO_OPTIONS, StepOptions, step_options
-from kagzi.errors import KagziError
+from kagzi.authoring.options import NO_OPTIONS, Executor, StepOptions, step_options
+from kagzi.errors import ConfigError, KagziError
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
@@ -80,6 +81,7 @@ def step(
     retry: RetryPolicy | None = None,
     retry_if: RetryIf | None = None,
     timeout: Duration | None = None,
+    executor: Executor = "auto",
 ) -> Callable[[F], F]: ...
 
 
@@ -90,6 +92,7 @@ def step(
     retry: RetryPolicy | None = None,
     retry_if: RetryIf | None = None,
     timeout: Duration | None = None,
+    executor: Executor = "auto",
 ) -> Any:
     """Make a function a durable step wherever a workflow calls it; anywhere else it stays a plain call.
 
@@ -97,16 +100,22 @@ def step(
     step is called like the function. In an `async def` workflow even a plain function's call must be awaited: there it
     gives a step call. In a `def` workflow even an `async def` function's call gives its value. The options are those of
     `WorkflowContext.options`, and stand behind what is given there.
+
+    `executor="process"` is for plain functions that compute for long: they run in one of the worker's processes, which
+    is killed where the step times out or nobody waits for it any more. The function must be found by its module and
+    name there, and its arguments and result are pickled on their way. Raises ConfigError where it can't be.
     """
     if callable(function):
         return _durable(function, name=None, options=NO_OPTIONS)
     name = None if function is None else check_name(function, what="the name of a step")
-    options = step_options(retry=retry, retry_if=retry_if, timeout=timeout)
+    options = step_options(retry=retry, retry_if=retry_if, timeout=timeout, executor=executor)
     return functools.partial(_durable, name=name, options=options)
 
 
 def _durable(function: F, *, name: str | None, options: StepOptions) -> F:
     own_name = name or check_name(getattr(function, "__name__", type(function).__name__), what="the name of a step")
+    if options.executor == "process":
+        _check_movable(function, step=own_name)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -117,6 +126,21 @@ def _durable(function: F, *, name: str | None, options: StepOptions) -> F:
 
     call.__kagzi_step__ = options  # type: ignore[attr-defined] # read by WorkflowContext.step
     return cast(F, call)
+
+
+def _check_movable(function: Callable[..., Any], *, step: str) -> None:
+    """Refuse what can't be executed in another process, as far as can be seen while its module is being imported."""
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(
+            f"step {step!r} can't be executed in a process: that is for plain functions that compute, and {function!r} "
+            "is none. An `async def` function runs on the worker's event loop; leave out executor=."
+        )
+    path = getattr(function, "__qualname__", None)
+    if path is None or "<" in path:
+        raise ConfigError(
+            f"step {step!r} is to be executed in a process, which has to find {function!r} by its module and name. "
+            "Define it at the top level of a module; a lambda or a function inside of a function can't be found."
+        )
 
 
 def _body_context() -> WorkflowContext | SyncWorkflowContext | None:

@@ -1,4 +1,4 @@
-"""Running the functions of steps on the worker's own event loop and threads, a bounded number at a time."""
+"""Running the functions of steps on the worker's own event loop, threads and processes, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.steps import StepInfo, current_step
 from kagzi.engine import threads
+from kagzi.engine.processes import pool
+from kagzi.engine.processes.pool import StepProcesses
 from kagzi.engine.threads import StepThreads
 
 
@@ -62,7 +64,7 @@ class RunningStep:
         self.overdue = False
 
     def stop(self) -> None:
-        """Nobody waits for the result any more: cancel a coroutine, tell a thread."""
+        """Nobody waits for the result any more: cancel a coroutine, tell a thread, kill a process."""
         self.stopped = True
         if self.task is not None:
             self.task.cancel()
@@ -81,12 +83,14 @@ class RunningStep:
 
 
 class StepRunner:
-    """Executes steps for all runs of a worker: at most `limit` at a time, plain functions on at most `threads`."""
+    """Executes steps for all runs of a worker: at most `limit` at a time, plain functions on at most `threads`, those
+    that ask for it in at most `processes`."""
 
-    def __init__(self, *, limit: int, threads: int) -> None:
+    def __init__(self, *, limit: int, threads: int, processes: int) -> None:
         self._free = limit
         self._queue: deque[RunningStep] = deque()
         self._threads = StepThreads(threads)
+        self._processes = StepProcesses(processes)
         # Steps are begun wherever another ended or a commit returned; what that had set must not reach them.
         self._context = copy_context()
         self.running: dict[RunningStep, None] = {}
@@ -111,9 +115,10 @@ class StepRunner:
         self._queue.clear()
         return waiting
 
-    def close(self) -> None:
-        """Let go of the threads. Functions that still run in one go on until they return, unheard."""
+    async def close(self) -> None:
+        """Let go of the threads, whose functions go on unheard until they return, and end the processes."""
         self._threads.close()
+        await self._processes.close()
 
     def _launch(self, step: RunningStep) -> None:
         self._free -= 1
@@ -151,6 +156,10 @@ class StepRunner:
             else:
                 value = await self._call_within(step, timeout.total_seconds())
             await owner.room()
+        except _LeaseIsGone:
+            self._ended(step)
+            asyncio.get_running_loop().call_soon(owner.abandoned, step)
+            return
         except asyncio.CancelledError as error:
             self._ended(step)
             if not step.stopped:  # raised by the function itself
@@ -190,6 +199,8 @@ class StepRunner:
         call = step.call
         if _is_async(step.fn):
             return await step.fn(*call.args, **call.kwargs)
+        if call.options.executor == "process" and step.fn is call.fn:
+            return await self._call_in_process(step, begun)
         value = await self._call_in_thread(step, begun)
         if inspect.isawaitable(value):  # a plain function, such as a lambda, that made a coroutine
             return await value
@@ -199,7 +210,25 @@ class StepRunner:
         call = step.call
         function = partial(step.fn, *call.args, **call.kwargs)
         label = {"run_id": step.owner.run_id, "step": call.name}
-        return await self._threads.call(function, label=label, on_begun=begun)
+        return await self._threads.call(function, label=label, on_turn=partial(self._have_turn, step), on_begun=begun)
+
+    async def _call_in_process(self, step: RunningStep, begun: Callable[[], object] | None) -> Any:
+        call = step.call
+        return await self._processes.call(
+            call.fn,
+            call.args,
+            call.kwargs,
+            info=step.describe(),
+            on_turn=partial(self._have_turn, step),
+            on_begun=begun,
+        )
+
+    @staticmethod
+    def _have_turn(step: RunningStep) -> None:
+        """A place in a thread or process is there, maybe after a long wait, in which the lease may have gone (P9)."""
+        if not step.owner.may_start_steps:
+            raise _LeaseIsGone
+        step.started_at = step.owner.now()
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:
@@ -207,7 +236,11 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
-_OWN_FILES = (__file__, threads.__file__)
+class _LeaseIsGone(BaseException):
+    """The worker may start no more steps."""
+
+
+_OWN_FILES = (__file__, threads.__file__, pool.__file__)
 
 
 class StepTimeout(TimeoutError):

@@ -16,6 +16,10 @@ from typing import Any
 logger = logging.getLogger("kagzi.execution")
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class _Job:
     """A function on its way through a thread. Given up: nobody waits for it. Returned: its thread is free again."""
 
@@ -54,14 +58,25 @@ class StepThreads:
         self._numbers = itertools.count(1)
 
     async def call(
-        self, function: Callable[[], Any], *, label: dict[str, str], on_begun: Callable[[], object] | None = None
+        self,
+        function: Callable[[], Any],
+        *,
+        label: dict[str, str],
+        on_turn: Callable[[], object] = _nothing,
+        on_begun: Callable[[], object] | None = None,
     ) -> Any:
         """Return what `function` returns, called in a thread with the caller's context variables.
 
-        `on_begun` is called on the event loop as the function begins; waiting for a thread comes before. `label` names
-        the step where its thread does not come back. Cancelled, it returns at once, and the thread goes unheard.
+        `on_turn` is called once there is a thread for it, and may raise; `on_begun` on the event loop as the function
+        begins. `label` names the step where its thread does not come back. Cancelled, it returns at once, and the
+        thread goes unheard.
         """
         await self._places.acquire()
+        try:
+            on_turn()
+        except BaseException:
+            self._places.release()
+            raise
         job = _Job(function, label, on_begun)
         self._busy += 1
         if self._busy > self._count:

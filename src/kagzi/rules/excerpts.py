@@ -44,8 +44,11 @@ def message_of(error: BaseException, *, limit: int) -> str:
 def traceback_of(error: BaseException, *, limit: int) -> str:
     """The frames it came through, its last line and its notes, as Python would print them without what led to it.
 
-    Where it is too long, what is in the middle is left out.
+    Where it is too long, what is in the middle is left out. One that was raised in another process brings its own.
     """
+    brought = text(read(error, "__kagzi_traceback__"))
+    if brought is not None:
+        return shortened(brought, limit=limit, keep_end=True)
     trace: TracebackType | None = _traceback_of(error)
     heading = "Traceback (most recent call last):\n" if trace is not None else ""
     frames = guarded(_frames, trace)

@@ -40,7 +40,11 @@ class Process:
     ) -> None:
         self.line = Line(store, witness=witness, on_stir=on_stir)
         self.steps = RehearsedSteps(
-            mocks=mocks, witness=witness, on_ended=on_stir, threads=kagzi.settings.max_step_threads
+            mocks=mocks,
+            witness=witness,
+            on_ended=on_stir,
+            threads=kagzi.settings.max_step_threads,
+            processes=kagzi.settings.max_step_processes,
         )
         self.connection: Connection = kagzi.connection_to(self.line, clock=clock)
         options = WorkerOptions(

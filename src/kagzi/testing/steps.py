@@ -24,9 +24,15 @@ class RehearsedSteps(StepRunner):
     """
 
     def __init__(
-        self, *, mocks: Mapping[str, Mock], witness: Witness | None, on_ended: Callable[[], None], threads: int
+        self,
+        *,
+        mocks: Mapping[str, Mock],
+        witness: Witness | None,
+        on_ended: Callable[[], None],
+        threads: int,
+        processes: int,
     ) -> None:
-        super().__init__(limit=_LIMIT, threads=threads)
+        super().__init__(limit=_LIMIT, threads=threads, processes=processes)
         self._mocks = mocks
         self._witness = witness
         self._on_ended = on_ended
@@ -38,9 +44,14 @@ class RehearsedSteps(StepRunner):
         mock = self._mocks.get(step.call.name)
         if mock is not None:
             step.fn = mock.__call__
-        if self._witness is not None:
+        if self._witness is not None and (mock is not None or step.call.options.executor != "process"):
             step.fn = self._witnessed(step, step.fn, self._witness)
         super().start(step)
+
+    async def _call_in_process(self, step: RunningStep, begun: Callable[[], object] | None) -> Any:
+        if self._witness is not None:
+            self._witness.called(step.owner.run_id, step.call.step_id)
+        return await super()._call_in_process(step, begun)
 
     @property
     def awake(self) -> Iterable[RunningStep]:

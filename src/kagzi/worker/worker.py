@@ -93,7 +93,11 @@ class Worker:
         self.classifiers = app.classifiers
         self.park_after = app.settings.park_after
         self.body_warning_s = app.settings.body_warning.total_seconds()
-        self.runner = StepRunner(limit=config.max_concurrent_steps, threads=app.settings.max_step_threads)
+        self.runner = StepRunner(
+            limit=config.max_concurrent_steps,
+            threads=app.settings.max_step_threads,
+            processes=app.settings.max_step_processes,
+        )
         self._lease = Lease(app.store, config, observe=app.clock.observe)
         self._claiming = Claiming(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
@@ -179,7 +183,7 @@ class Worker:
             )
         self._stopped.clear()
         if not await completed(self._app.borrow(), unless=self._stop_called):
-            self._end()
+            await self._end()
             return
         try:
             await self._work()
@@ -372,10 +376,11 @@ class Worker:
                 await self._lease.leave()
         except (StoreUnavailable, TimeoutError) as error:
             logger.warning("The worker could not sign off; its lease runs out by itself.", extra={"reason": str(error)})
-        self._end()
+        finally:
+            await self._end()
 
-    def _end(self) -> None:
-        self.runner.close()
+    async def _end(self) -> None:
+        await self.runner.close()
         self.state = WorkerState.STOPPED
         self._stopped.set()
         logger.info("The worker has stopped.", extra={"worker_id": self.worker_id})
