@@ -47,8 +47,9 @@ RETRYABLE = frozenset(
 class StepError:
     """One failure: `kind`, the exception's `type` name and `message`, its `traceback` as text.
 
-    `context` holds what the raiser wants to be known (JSON values), `causes` the chain of `__cause__` and the members
-    of an `ExceptionGroup`, outermost first. `occurred_at` is by the store's clock.
+    `context` holds what the raiser wants to be known (JSON values), `retry_after_s` where a wait is asked for, and
+    `causes_left_out` where there were too many. `causes` are the members of an `ExceptionGroup`, and what the exception
+    was raised from or while handling it. `occurred_at` is by the store's clock.
     """
 
     kind: ErrorKind
