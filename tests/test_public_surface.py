@@ -17,13 +17,19 @@ import pytest
 import kagzi
 import kagzi.testing
 from kagzi import (
+    DatabaseHealth,
     Err,
     ErrorKind,
+    HealthCheckConfig,
+    HealthChecker,
+    HealthReport,
+    HealthStatus,
     Kagzi,
     Ok,
     ParallelErrorStrategy,
     ParallelExecutor,
     Pending,
+    QueueHealth,
     RegisteredWorker,
     Run,
     RunStatus,
@@ -34,6 +40,7 @@ from kagzi import (
     SyncParallelExecutor,
     SyncWorkflowContext,
     Worker,
+    WorkerHealth,
     WorkerState,
     WorkflowContext,
     WorkflowHandle,
@@ -71,6 +78,15 @@ VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "st
 SYNC = {"Pending", "SyncParallelExecutor", "SyncWorkflowContext"}
 RETRIES = {"Attempt", "RetryPolicy", "RetryPredicate"}
 GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
+HEALTH = {
+    "DatabaseHealth",
+    "HealthCheckConfig",
+    "HealthChecker",
+    "HealthReport",
+    "HealthStatus",
+    "QueueHealth",
+    "WorkerHealth",
+}
 NOUNS = {
     "ErrorKind",
     "RegisteredWorker",
@@ -89,7 +105,7 @@ SEAMS = {"PayloadCodec", "Settings"}
 
 
 def test_exactly_what_is_promised_is_exported() -> None:
-    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | GROUPS | RETRIES | NOUNS | SEAMS | {"__version__"}
+    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | GROUPS | RETRIES | HEALTH | NOUNS | SEAMS | {"__version__"}
     assert len(kagzi.__all__) == len(set(kagzi.__all__))
 
 
@@ -204,6 +220,18 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     kagzi.RetryAfter.__init__: "self, delay, message, *, kind, context",
     kagzi.step: "function, /, *, retry, retry_if, timeout, executor",
     kagzi.step_info: "",
+    HealthChecker.__init__: "self, kagzi, config",
+    HealthChecker.check_database_health: "self",
+    HealthChecker.check_worker_health: "self, worker",
+    HealthChecker.check_workers: "self",
+    HealthChecker.check_queue_health: "self, queue",
+    HealthChecker.check_queues: "self",
+    HealthChecker.comprehensive_check: "self",
+    HealthCheckConfig.__init__: (
+        "self, *, heartbeat_timeout, heartbeat_warning, loop_lag_warning, memory_warning_mib, waiting_timeout, "
+        "waiting_warning, min_workers, latency_warning, clock_offset_warning, replication_lag_warning, timeout"
+    ),
+    HealthReport.to_dict: "self",
     kagzi.RetryPolicy.exponential: "initial, maximum, multiplier, max_attempts, jitter",
     kagzi.RetryPolicy.fixed: "delay, max_attempts, jitter",
     kagzi.RetryPolicy.none: "",
@@ -262,6 +290,13 @@ def test_defaults_are_those_that_are_promised() -> None:
             "lease_until seen_at",
         ),
         (StepError, "kind message type context retryable traceback occurred_at"),
+        (HealthReport, "status reasons checked_at database workers queues complete"),
+        (
+            DatabaseHealth,
+            "status reasons latency writable schema_current schema_latest clock_offset replication_lag",
+        ),
+        (WorkerHealth, "status reasons worker_id key state is_gone silent_for load"),
+        (QueueHealth, "status reasons queue due more oldest_waiting unserved"),
     ],
 )
 def test_a_noun_has_every_field_that_is_promised(noun: Any, promised: str) -> None:
@@ -302,6 +337,7 @@ def test_a_def_workflow_has_every_verb_of_an_async_one_with_the_same_parameters(
             "VALIDATION_FAILED NOT_FOUND PERMISSION_DENIED INVALID_INPUT BUSINESS_LOGIC_ERROR CANCELLED POISON_RUN",
         ),
         (ParallelErrorStrategy, "FAIL_FAST COLLECT_ALL"),
+        (HealthStatus, "HEALTHY DEGRADED UNHEALTHY"),
     ],
 )
 def test_an_enum_has_exactly_these_members(enum: type[StrEnum], members: str) -> None:

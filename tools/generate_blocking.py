@@ -132,6 +132,7 @@ ORIGINALS = (
                 *("launch", "start_with", "build_worker"),  # for kagzi.client and kagzi.worker
                 *("connection_to", "rebind", "replays"),  # for kagzi.testing and the command line
                 *("companion", "open_on"),  # for kagzi.blocking
+                "store_in_use",  # for kagzi.app.health
             }
         ),
         docstring="""

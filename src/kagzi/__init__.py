@@ -1,5 +1,6 @@
 """Kagzi: durable workflows in plain asyncio, on the database you already have."""
 
+from kagzi.app.health import HealthChecker
 from kagzi.app.kagzi import Kagzi
 from kagzi.authoring.builder import StepBuilder
 from kagzi.authoring.calls import StepCall
@@ -38,6 +39,14 @@ from kagzi.errors import (
     WorkflowNotRegistered,
 )
 from kagzi.model.error import ErrorKind, StepError
+from kagzi.model.health import (
+    DatabaseHealth,
+    HealthCheckConfig,
+    HealthReport,
+    HealthStatus,
+    QueueHealth,
+    WorkerHealth,
+)
 from kagzi.model.retry import RetryPolicy
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Attempt, Step, StepKind, StepStatus
@@ -55,9 +64,14 @@ __all__ = [
     "ChildFailed",
     "ConfigError",
     "ConflictError",
+    "DatabaseHealth",
     "DivergenceError",
     "Err",
     "ErrorKind",
+    "HealthCheckConfig",
+    "HealthChecker",
+    "HealthReport",
+    "HealthStatus",
     "Kagzi",
     "KagziError",
     "MigrationError",
@@ -71,6 +85,7 @@ __all__ = [
     "PayloadError",
     "PayloadTooLarge",
     "Pending",
+    "QueueHealth",
     "RegisteredWorker",
     "RetryAfter",
     "RetryPolicy",
@@ -94,6 +109,7 @@ __all__ = [
     "VersionDeprecated",
     "VersionNotFound",
     "Worker",
+    "WorkerHealth",
     "WorkerNotFound",
     "WorkerState",
     "Workflow",

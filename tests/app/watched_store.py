@@ -54,7 +54,7 @@ class WatchedStore:
         if not inspect.iscoroutinefunction(verb):
             return verb
 
-        async def call(*arguments: Any) -> Any:
+        async def call(*arguments: Any, **named: Any) -> Any:
             self.trips[name] += 1
             self.arguments.setdefault(name, []).append(arguments[0] if arguments else None)
             if name in self.held:
@@ -62,7 +62,7 @@ class WatchedStore:
                 await self.held[name].wait()
             if name in self.failing:
                 raise StoreUnavailable("the test has cut the connection.")
-            answer = await verb(*arguments)
+            answer = await verb(*arguments, **named)
             if name in self.mute:
                 raise StoreUnavailable("the test has lost the answer.")
             return answer

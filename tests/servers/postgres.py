@@ -91,13 +91,15 @@ class Databases:
 class PostgresServer:
     """One server. Its port and data stay the same over `stop` and `start`; `close` removes everything.
 
-    What it leaves behind when the process ends without `close`, even by SIGKILL, a watchdog clears away.
+    What it leaves behind when the process ends without `close`, even by SIGKILL, a watchdog clears away. With a
+    `primary` it is a copy of that one, which must be running, and follows it.
     """
 
-    def __init__(self, binaries: Binaries) -> None:
+    def __init__(self, binaries: Binaries, *, primary: PostgresServer | None = None) -> None:
         self._binaries = binaries
+        self._primary = primary
         self._settings = dict(SETTINGS)
-        self._password = secrets.token_urlsafe(12)
+        self._password: str = secrets.token_urlsafe(12) if primary is None else primary._password
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -160,6 +162,10 @@ class PostgresServer:
         """Whether the server's process lives."""
         return self._process is not None and self._process.poll() is None
 
+    def standby(self) -> PostgresServer:
+        """A copy that follows this server, which must be running; not started yet."""
+        return PostgresServer(self._binaries, primary=self)
+
     @property
     def databases(self) -> Databases:
         """The databases of this server."""
@@ -202,6 +208,9 @@ class PostgresServer:
         return folder
 
     def _initialise(self, data: Path, password: Path) -> None:
+        if self._primary is not None:
+            self._copy(self._primary, data)
+            return
         command = [self._program("initdb"), "--pgdata", str(data), "--username", USER, "--pwfile", str(password)]
         # Anyone on this machine can reach the port, so it asks for a password; in clear, which is quick to check.
         command += ["--auth=password", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"]
@@ -209,6 +218,14 @@ class PostgresServer:
             if self._spawn(command, log=log.fileno()).wait(DEADLINE) != 0:
                 log.seek(0)
                 raise ServerFailed(f"initdb failed:\n{log.read().decode(errors='replace')}")
+
+    def _copy(self, primary: PostgresServer, data: Path) -> None:
+        command = [self._program("pg_basebackup"), "--pgdata", str(data), "--write-recovery-conf", "--no-sync"]
+        command += ["--dbname", primary.url("postgres"), "--checkpoint=fast"]
+        with tempfile.TemporaryFile() as log:
+            if self._spawn(command, log=log.fileno()).wait(DEADLINE) != 0:
+                log.seek(0)
+                raise ServerFailed(f"pg_basebackup failed:\n{log.read().decode(errors='replace')}")
 
     def _program(self, name: str) -> str:
         return str(self._binaries.bin / name)
@@ -241,7 +258,8 @@ class PostgresServer:
             lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready"
+        states = ("ready",) if self._primary is None else ("ready", "standby")
+        return len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() in states
 
 
 def free_port() -> int:

@@ -389,6 +389,10 @@ class Kagzi:
         """Make a worker from options."""
         return Worker(self._link(), configure(options, self.settings))
 
+    def store_in_use(self) -> Store:
+        """The store that this application is connected to, for checks of health. Raises ConfigError where it is not."""
+        return self._open_link().store
+
     # -- for kagzi.testing and the command line ------------------------------------------------------------------
 
     def connection_to(self, store: Store, *, clock: EngineClock) -> Connection:

@@ -540,3 +540,12 @@ class Kagzi(ApplicationTwin):
         One that died without a word is listed with its last heartbeat until a living worker has noticed.
         """
         return self._bridge.call("Kagzi.find_workers", lambda: self._original.find_workers(ended=ended))
+
+    def drain_worker(self, worker_id: str) -> RegisteredWorker:
+        """Ask a worker, in whichever process, to drain and stop for good, and return it as it is now.
+
+        `worker_id` is its name or the key of its registration, or the beginning of either if that fits no other. It
+        begins at once, at the latest with its next heartbeat; `find_workers` shows how far it is. Raises
+        WorkerNotFound.
+        """
+        return self._bridge.call("Kagzi.drain_worker", lambda: self._original.drain_worker(worker_id))

@@ -14,6 +14,7 @@ import click
 from kagzi.cli.db import db
 from kagzi.cli.demo import demo
 from kagzi.cli.errors import as_click_error
+from kagzi.cli.health import health
 from kagzi.cli.options import common_options
 from kagzi.cli.replay import replay
 from kagzi.cli.run import run
@@ -33,7 +34,7 @@ class Commands(click.Group):
             raise as_click_error(error) from error
 
 
-_COMMANDS = [worker, run, runs, versions, replay, db, demo]
+_COMMANDS = [worker, run, runs, versions, replay, health, db, demo]
 
 
 @click.group(cls=Commands, commands=_COMMANDS, context_settings={"max_content_width": 100})

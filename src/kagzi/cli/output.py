@@ -81,6 +81,7 @@ def between(start: datetime | None, end: datetime | None) -> str:
 
 
 _COLOURS = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow", "RUNNING": "cyan", "RETRYING": "yellow"}
+_COLOURS |= {"HEALTHY": "green", "DEGRADED": "yellow", "UNHEALTHY": "red"}
 
 
 def status_text(status: str, *, width: int = 0) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-LONGEST_DELAY = timedelta(days=36500)
+from kagzi.model.spans import LONGEST_SPAN, as_span
+
+LONGEST_DELAY = LONGEST_SPAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +49,8 @@ class RetryPolicy:
     ) -> RetryPolicy:
         """Wait longer before each execution, from `initial` up to `maximum` (seconds or timedelta)."""
         return cls(
-            initial=_span(initial, what="initial"),
-            maximum=_span(maximum, what="maximum"),
+            initial=as_span(initial, what="initial"),
+            maximum=as_span(maximum, what="maximum"),
             multiplier=multiplier,
             max_attempts=max_attempts,
             jitter=_flag(jitter),
@@ -57,7 +59,7 @@ class RetryPolicy:
     @classmethod
     def fixed(cls, delay: float | timedelta = 5.0, max_attempts: int | None = 3, jitter: bool = False) -> RetryPolicy:
         """Wait `delay` (seconds or timedelta) before each execution."""
-        span = _span(delay, what="delay")
+        span = as_span(delay, what="delay")
         return cls(initial=span, maximum=span, multiplier=1.0, max_attempts=max_attempts, jitter=_flag(jitter))
 
     @classmethod
@@ -76,18 +78,6 @@ class RetryPolicy:
         if self.jitter:
             span_s *= 0.5 + 0.5 * chance
         return timedelta(seconds=span_s)
-
-
-def _span(span: float | timedelta, *, what: str) -> timedelta:
-    if isinstance(span, timedelta):
-        seconds = span.total_seconds()
-    elif type(span) in (int, float):
-        seconds = span
-    else:
-        raise TypeError(f"{what} must be seconds (a number) or a timedelta, not {type(span).__name__}.")
-    if not 0 <= seconds <= LONGEST_DELAY.total_seconds():  # NaN is refused as well
-        raise ValueError(f"{what} is {span}; a wait is from zero seconds to a hundred years.")
-    return timedelta(seconds=seconds)
 
 
 def _flag(jitter: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from kagzi.rules.health import why_not_alive, why_not_ready
+from kagzi.rules.readiness import why_not_alive, why_not_ready
 from kagzi.settings import Settings
 from kagzi.worker.health_port import HealthPort, Reply
 
