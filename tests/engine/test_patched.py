@@ -195,6 +195,17 @@ def test_attempts_of_a_step_on_the_old_path_keep_a_run_on_it() -> None:
     assert world.finish().value == "AOLDZ"
 
 
+def test_a_step_that_was_tried_before_the_change_says_nothing_once_it_is_over() -> None:
+    """The process was lost between two executions of it; the run itself never was where the change is."""
+    world = come_so_far(new, 0)
+    world.memory.tries = {"0/a#1": Tries(used=1)}
+
+    outcome = world.finish()
+
+    assert outcome.value == "ANEWZ"
+    assert markers(world) == ["patch/change#1"]
+
+
 def test_one_id_has_one_answer_in_a_run() -> None:
     async def loop(ctx: WorkflowContext) -> list[str]:
         return [await ctx.step("old", name_of, "old") for _ in range(4)]

@@ -50,7 +50,9 @@ class History:
         tried that the body has not asked for yet. One that was asked for before may have been under way, and proves
         nothing.
         """
-        if replaying and self._parked is not None and self._place <= self._parked.seq:
+        if not replaying:  # what was tried may be over by now, so that the body no longer asks for it
+            return False
+        if self._parked is not None and self._place <= self._parked.seq:
             return True
         rest = self._records[self._next :]
         return any(not asked_before(record.step_id) for record in rest if record.kind is not StepKind.MARKER) or any(
