@@ -123,6 +123,20 @@ async def test_a_failure_that_is_written_again_is_there_once(store: Store, worke
     assert len(await store.attempts(claim.run_id)) == len(await store.open_steps(claim.run_id)) == 1
 
 
+async def test_a_failure_that_is_written_again_with_what_lets_go_of_its_run_is_not_lost(
+    store: Store, worker: WorkerKey
+) -> None:
+    """P4: the answer to both was lost."""
+    claim = await start_and_claim(store, worker)
+    changes = failing(claim, a_failure(1)), a_change(claim, transition=asleep(FAR_AHEAD))
+    await commit(store, *changes)
+
+    committed = await commit(store, *changes)
+
+    assert committed.outcomes == (ALREADY, ALREADY)
+    assert [attempt.attempt for attempt in await store.attempts(claim.run_id)] == [1]
+
+
 async def test_who_lost_the_run_notes_no_failure(store: Store, worker: WorkerKey) -> None:
     """P6."""
     claim = await start_and_claim(store, worker)
@@ -208,6 +222,7 @@ async def test_an_execution_that_a_crash_ends_in_a_later_attempt_uses_nothing_of
         started_at=again.started_at,
         attempts=3,
         earlier_attempts=2,
+        run_attempt=2,
     )
 
     await store.beat(Beat(worker=worker, lease=timedelta(minutes=1), open_steps=(open_step,)))
@@ -337,7 +352,7 @@ async def test_what_failed_in_an_earlier_attempt_is_open_again_once_it_fails_ane
     await commit(store, a_change(claim, transition=reopened(1)))
     again = await claim_one(store, worker)
 
-    await commit(store, failing(again, a_failure(4, earlier_attempts=3, started_at=again.started_at)))
+    await commit(store, failing(again, a_failure(4, earlier_attempts=3, run_attempt=2)))
 
     (step,) = await store.open_steps(again.run_id)
     assert (step.attempts, step.earlier_attempts, step.seq, step.finished_at) == (4, 3, None, None)

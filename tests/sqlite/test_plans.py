@@ -33,7 +33,7 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "there by run_id": (start._THERE_BY_RUN_ID, ("a",)),
     "there by id": (start._THERE_BY_ID, ("default", "a")),
     "renew": (register._RENEW, ("w", "RUNNING", None, NOW, NOW, None)),
-    "show open": (register._SHOW_OPEN, ("a", 1, "s", 1, NOW, 0)),
+    "show open": (register._SHOW_OPEN, ("a", 1, "s", 1, NOW, 0, 1)),
     "ask to drain": (register._ASK_DRAIN, ("default", '["w"]')),
     "asked to drain": (register._DRAIN_ASKED, ("w",)),
     "owned by": (register._OWNED, ("w",)),

@@ -78,6 +78,7 @@ class Execution:
         self.run_id = claim.run_id
         self.workflow = claim.workflow
         self.fence = claim.fence
+        self.run_attempt = claim.attempts
         self._host = host
         self._claim = claim
         self._definition = definition

@@ -121,6 +121,7 @@ class Recorder:
             wake_at=None if wait is None else now + wait,
             max_attempts=None if attempts.policy is None else attempts.policy.max_attempts,
             earlier=earlier,
+            run_attempt=self._claim.attempts,
         )
         if failed.wake_at is not None:
             self.is_untried = False

@@ -90,7 +90,7 @@ class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_de
 
     With `wake_at` the step stays open and is executed again then; without, it has failed for good and a record says so.
     `max_attempts` is how often its policy lets it be executed (None: without a limit), not counting the
-    `earlier_attempts` that were made in earlier attempts of the run.
+    `earlier_attempts` that were made before this one, number `run_attempt`, of the run's attempts.
     """
 
     step_id: str
@@ -102,6 +102,7 @@ class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_de
     wake_at: datetime | None = None
     max_attempts: int | None = None
     earlier_attempts: int = 0
+    run_attempt: int = 1
 
 
 class Tries(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -141,8 +142,8 @@ class StoredStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A step that has been executing for longer than a heartbeat, to be made visible: execution number `attempts`,
-    with `earlier_attempts` made in earlier attempts of the run."""
+    """A step that has been executing for longer than a heartbeat, to be made visible: execution number `attempts`, with
+    `earlier_attempts` made before this one, number `run_attempt`, of the run's attempts."""
 
     run_id: RunId
     fence: int
@@ -150,6 +151,7 @@ class OpenStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     started_at: datetime
     attempts: int = 1
     earlier_attempts: int = 0
+    run_attempt: int = 1
 
 
 def step_name(step_id: str) -> str:

@@ -41,6 +41,7 @@ def failed_attempt(
     wake_at: datetime | None,
     max_attempts: int | None,
     earlier: int,
+    run_attempt: int,
 ) -> FailedAttempt:
     """One execution of a step failed with `error`; the next is due at `wake_at`, or there is none."""
     return FailedAttempt(
@@ -53,6 +54,7 @@ def failed_attempt(
         wake_at=None if wake_at is None else min(wake_at, _LATEST),
         max_attempts=max_attempts,
         earlier_attempts=earlier,
+        run_attempt=run_attempt,
     )
 
 

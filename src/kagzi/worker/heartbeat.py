@@ -86,6 +86,7 @@ class Heartbeat:
                         started_at=running.started_at,
                         attempts=running.attempt,
                         earlier_attempts=owner.earlier_attempts(running.call.step_id),
+                        run_attempt=owner.run_attempt,
                     )
                 )
         return tuple(steps)

@@ -249,7 +249,7 @@ class Claimer:
         """Runs with a fence up to `before` have no history."""
         begun = [row[0] for row in rows if row[7] > before]
         steps = await self._connections.fetch(self._histories, array_text(begun)) if begun else ()
-        reopened = {row[0]: (row[13], row[10]) for row in rows if row[13]}
+        reopened = {row[0]: (row[13], row[9]) for row in rows if row[13]}
         histories = sort_histories(steps, step_record, reopened=reopened, as_moment=lambda moment: moment)
         return tuple(_claim(row, histories) for row in rows)
 

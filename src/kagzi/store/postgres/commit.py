@@ -113,9 +113,11 @@ _FAILED = f"""
         unnest($7::text::integer[]),
         json_to_recordset($8::json) AS (
             step_id text, attempt integer, kind text, message text, error text, started_at timestamptz,
-            wake_at timestamptz, max_attempts integer, earlier_attempts integer
+            wake_at timestamptz, max_attempts integer, earlier_attempts integer, run_attempt integer
         )
-    ) AS f (place, step_id, attempt, kind, message, error, started_at, wake_at, max_attempts, earlier_attempts)
+    ) AS f (
+        place, step_id, attempt, kind, message, error, started_at, wake_at, max_attempts, earlier_attempts, run_attempt
+    )
     WHERE (SELECT mine FROM held)[f.place]
 ),
 noted AS (
@@ -125,15 +127,16 @@ noted AS (
 ),
 left_open AS (
     INSERT INTO {{schema}}.step_runs (
-        run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts
+        run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts, run_attempt
     )
     SELECT f.run_id, f.step_id, 'STEP', 'RETRYING', f.error, f.attempt, f.started_at, f.wake_at, f.max_attempts,
-        coalesce(f.earlier_attempts, 0)
+        coalesce(f.earlier_attempts, 0), coalesce(f.run_attempt, 1)
     FROM failed AS f WHERE f.wake_at IS NOT NULL
     ON CONFLICT (run_id, step_id) DO UPDATE SET
         seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = excluded.error,
         attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = excluded.wake_at,
-        max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts
+        max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts,
+        run_attempt = excluded.run_attempt
     WHERE step_runs.seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
 )
 """
@@ -303,7 +306,7 @@ def _outcome(
         return Applied.LOST
     if change.transition is not None:
         return Applied.ALREADY if run[1] == change.transition.status.value else Applied.LOST
-    return Applied.ALREADY if change.records else Applied.LOST
+    return Applied.ALREADY if change.records or change.failed else Applied.LOST
 
 
 class _Batch:

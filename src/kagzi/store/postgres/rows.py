@@ -102,7 +102,7 @@ def stored_step(row: Row) -> StoredStep:
 
 RECORD_COLUMNS = f"""s.run_id::text, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts,
     {readable("s.started_at")}, {readable("s.finished_at")}, s.child_run_id::text, {readable("s.wake_at")},
-    s.earlier_attempts"""
+    s.earlier_attempts, s.run_attempt"""
 
 
 def step_record(row: Row) -> StepRecord:

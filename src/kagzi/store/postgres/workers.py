@@ -56,10 +56,12 @@ SELECT now(), coalesce((SELECT k.drain_asked FROM {schema}.workers AS k WHERE k.
 # In a transaction of its own: a commit locks runs and then looks at workers, so nobody may hold the worker's row and
 # wait for a run.
 _SHOW_OPEN = """
-INSERT INTO {schema}.step_runs (run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts)
-SELECT o.run_id, o.step_id, NULL, 'STEP', 'RUNNING', o.attempts, o.started_at, o.earlier_attempts
-FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::integer[], $6::integer[])
-    AS o (run_id, fence, step_id, started_at, attempts, earlier_attempts)
+INSERT INTO {schema}.step_runs (
+    run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts, run_attempt
+)
+SELECT o.run_id, o.step_id, NULL, 'STEP', 'RUNNING', o.attempts, o.started_at, o.earlier_attempts, o.run_attempt
+FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::integer[], $6::integer[], $7::integer[])
+    AS o (run_id, fence, step_id, started_at, attempts, earlier_attempts, run_attempt)
 CROSS JOIN LATERAL (
     SELECT FROM {schema}.workflow_runs AS r
     WHERE r.run_id = o.run_id AND r.fence = o.fence AND r.status = 'RUNNING'
@@ -69,7 +71,7 @@ CROSS JOIN LATERAL (
 -- looked is not: its count and its wait must stay.
 ON CONFLICT (run_id, step_id) DO UPDATE SET
     status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL,
-    earlier_attempts = excluded.earlier_attempts
+    earlier_attempts = excluded.earlier_attempts, run_attempt = excluded.run_attempt
 WHERE step_runs.seq IS NULL AND step_runs.status = 'RETRYING' AND step_runs.attempts < excluded.attempts
 """
 
@@ -216,6 +218,7 @@ class Register:
                 [step.started_at for step in steps],
                 [step.attempts for step in steps],
                 [step.earlier_attempts for step in steps],
+                [step.run_attempt for step in steps],
             )
         return BeatAnswer(alive=True, now=rows[0][0], drain=rows[0][1])
 

@@ -19,9 +19,9 @@ class Row(Protocol):
 
 R = TypeVar("R", bound=Row)
 
-_RUN, _STEP, _SEQ, _STATUS, _ATTEMPTS, _STARTED_AT, _WAKE_AT, _EARLIER = 0, 1, 2, 4, 7, 8, 11, 12
+_RUN, _STEP, _SEQ, _STATUS, _ATTEMPTS, _WAKE_AT, _EARLIER, _RUN_ATTEMPT = 0, 1, 2, 4, 7, 11, 12, 13
 
-_FIRST_ATTEMPT: tuple[int, Any] = (0, None)
+_FIRST_ATTEMPT = 0, 1
 
 
 class Histories(NamedTuple):
@@ -36,14 +36,15 @@ def sort_histories(
     rows: Iterable[R],
     as_record: Callable[[R], StepRecord],
     *,
-    reopened: Mapping[str, tuple[int, Any]],
+    reopened: Mapping[str, tuple[int, int]],
     as_moment: Callable[[Any], datetime | None],
 ) -> Histories:
-    """Sort rows (run_id, step_id, seq, kind, status, output, error, attempts, ..., wake_at, earlier_attempts).
+    """Sort rows (run_id, step_id, seq, kind, status, output, error, attempts, ..., wake_at, earlier_attempts,
+    run_attempt).
 
-    `reopened` says up to which `seq` a run's operations belong to its earlier attempts, and when its present one began;
-    runs in their first are not in it. A row that shows an execution in progress counts those before it: what a crash
-    interrupted is not used up.
+    `reopened` says up to which `seq` a run's operations belong to its earlier attempts, and the number of its present
+    one; runs in their first are not in it. A row that shows an execution in progress counts those before it: what a
+    crash interrupted is not used up.
     """
     histories = Histories(defaultdict(list), defaultdict(dict), defaultdict(dict))
     records = histories.records
@@ -52,8 +53,8 @@ def sort_histories(
         if seq is None:
             used = row[_ATTEMPTS] - 1 if row[_STATUS] == StepStatus.RUNNING else row[_ATTEMPTS]
             if used > 0:
-                _, began = reopened.get(row[_RUN], _FIRST_ATTEMPT)
-                if began is None or row[_STARTED_AT] is None or row[_STARTED_AT] >= began:
+                _, attempt = reopened.get(row[_RUN], _FIRST_ATTEMPT)
+                if row[_RUN_ATTEMPT] == attempt:
                     tries = Tries(used=used, earlier=row[_EARLIER], wake_at=as_moment(row[_WAKE_AT]))
                 else:  # an earlier attempt left it open
                     tries = Tries(used=used, earlier=used)

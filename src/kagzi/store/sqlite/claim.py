@@ -181,7 +181,7 @@ def _served(request: ClaimRequest) -> tuple[str, str, str]:
 def _with_histories(session: Session, rows: list[Row], *, fence_rises_by: int) -> tuple[Claim, ...]:
     before = [row[1] for row in rows if row[8]]
     steps = session.rows(_HISTORIES, (_json(before),)) if before else ()
-    reopened = {row[1]: (row[14], session.now if row[11] is None else row[11]) for row in rows if row[14]}
+    reopened = {row[1]: (row[14], row[10]) for row in rows if row[14]}
     histories = sort_histories(steps, step_record, reopened=reopened, as_moment=moment_or_none)
     return tuple(_as_claim(row, row[8] + fence_rises_by, session.now, histories) for row in rows)
 

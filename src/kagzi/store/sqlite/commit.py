@@ -54,13 +54,14 @@ ON CONFLICT DO NOTHING
 
 _LEAVE_OPEN = f"""
 INSERT INTO step_runs (
-    run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts
+    run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts, run_attempt
 )
-VALUES (?, ?, 'STEP', 'RETRYING', ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, 'STEP', 'RETRYING', ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id, step_id) DO UPDATE SET
     seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = excluded.error,
     attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = excluded.wake_at,
-    max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts
+    max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts,
+    run_attempt = excluded.run_attempt
 WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
 """
 
@@ -170,6 +171,7 @@ def _open_row(failure: FailedAttempt) -> tuple[Any, ...]:
         micros_or_none(failure.wake_at),
         failure.max_attempts,
         failure.earlier_attempts,
+        failure.run_attempt,
     )
 
 
@@ -254,4 +256,4 @@ def _outcome_before(session: Session, change: Change, times: list[int | None]) -
         return Applied.LOST
     if change.transition is not None:
         return Applied.ALREADY if run[0][1] == change.transition.status else Applied.LOST
-    return Applied.ALREADY if change.records else Applied.LOST
+    return Applied.ALREADY if change.records or change.failed else Applied.LOST

@@ -50,14 +50,14 @@ RETURNING key
 _DRAIN_ASKED = "SELECT k.drain_asked FROM workers AS k WHERE k.key = ?"
 
 _SHOW_OPEN = """
-INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts)
-SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5, ?6
+INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts, run_attempt)
+SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5, ?6, ?7
 FROM workflow_runs AS r WHERE r.run_id = ?1 AND r.fence = ?2 AND r.status = 'RUNNING'
 -- A step that waited for its next execution is now in it. One of which that execution's failure was stored since we
 -- looked is not: its count and its wait must stay.
 ON CONFLICT (run_id, step_id) DO UPDATE SET
     status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL,
-    earlier_attempts = excluded.earlier_attempts
+    earlier_attempts = excluded.earlier_attempts, run_attempt = excluded.run_attempt
 WHERE seq IS NULL AND status = 'RETRYING' AND attempts < excluded.attempts
 """
 
@@ -115,6 +115,7 @@ def _beat(session: Session, beat: Beat) -> BeatAnswer:
                     step.attempts,
                     micros(step.started_at),
                     step.earlier_attempts,
+                    step.run_attempt,
                 )
                 for step in beat.open_steps
             ],

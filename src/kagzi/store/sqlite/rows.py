@@ -107,7 +107,7 @@ def stored_step(row: Row) -> StoredStep:
 
 
 RECORD_COLUMNS = """s.run_id, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at,
-    s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts"""
+    s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts, s.run_attempt"""
 
 
 def step_record(row: Row) -> StepRecord:

@@ -18,6 +18,9 @@ ALTER TABLE {schema}.step_runs ADD COLUMN max_attempts integer;
 -- Executions in earlier attempts of the run, which its retry policy does not count any more.
 ALTER TABLE {schema}.step_runs ADD COLUMN earlier_attempts integer NOT NULL DEFAULT 0;
 
+-- In which attempt of the run an operation was left open: what a later one finds open, it begins anew.
+ALTER TABLE {schema}.step_runs ADD COLUMN run_attempt integer NOT NULL DEFAULT 1;
+
 -- Somebody asked the worker to drain; it learns so from its next heartbeat.
 ALTER TABLE {schema}.workers ADD COLUMN drain_asked boolean NOT NULL DEFAULT false;
 

@@ -17,6 +17,9 @@ ALTER TABLE step_runs ADD COLUMN max_attempts INTEGER;
 -- Executions in earlier attempts of the run, which its retry policy does not count any more.
 ALTER TABLE step_runs ADD COLUMN earlier_attempts INTEGER NOT NULL DEFAULT 0;
 
+-- In which attempt of the run an operation was left open: what a later one finds open, it begins anew.
+ALTER TABLE step_runs ADD COLUMN run_attempt INTEGER NOT NULL DEFAULT 1;
+
 -- Somebody asked the worker to drain; it learns so from its next heartbeat.
 ALTER TABLE workers ADD COLUMN drain_asked INTEGER NOT NULL DEFAULT 0;
 
