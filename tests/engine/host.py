@@ -152,6 +152,7 @@ class Memory:
             assert change.replaces == (self.reopened_seq > 0), f"{record.step_id} can't replace an earlier record"
             self.finished.add(record.step_id)
             self.tries.pop(record.step_id, None)
+            self.earlier.pop(record.step_id, None)
             self.records.append(msgspec.structs.replace(record, finished_at=now))
         for failed in change.failed:
             self.failures.append(failed)
@@ -170,6 +171,7 @@ class Memory:
         """Begin another attempt of the run."""
         self.attempts += 1
         self.reopened_seq = seq
+        self.tries = {step_id: Tries(used=tries.used, earlier=tries.used) for step_id, tries in self.tries.items()}
         for record in self.records:
             if record.status is StepStatus.FAILED:
                 self.tries[record.step_id] = Tries(used=record.attempts, earlier=record.attempts)
