@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import apsw
 import psycopg
 import pytest
 
+from kagzi import RunStatus, WorkerState
+from tests.blocking.flows import an_application
 from tests.cli.commands import PATIENCE_S, ROOT, Command, environment
 
 MODULE = "tests.blocking.program"
@@ -51,6 +54,24 @@ def test_a_program_ends_promptly_and_without_a_word_whatever_it_left_open(
     assert ended.stdout.split("\n")[:-1] == said
     assert ended.returncode == status
     assert time.monotonic() - began < 10  # the limits for what is still open are 5 s; it takes less than one
+
+
+def test_a_database_that_was_left_open_is_closed_at_the_end(sqlite_url: str) -> None:
+    program("leave_open", sqlite_url)
+
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    assert file.exists()
+    assert not file.with_name(f"{file.name}-wal").exists()  # the last connection that is closed removes the log
+
+
+def test_a_worker_that_was_left_open_signs_off_at_the_end(any_database_url: str) -> None:
+    program("leave_a_worker_open", any_database_url)
+
+    with an_application(any_database_url) as kagzi:
+        (worker,) = kagzi.find_workers(ended=True)
+        (waiting,) = kagzi.find_runs(workflow="wait")
+    assert worker.state is WorkerState.STOPPED
+    assert waiting.status in (RunStatus.SLEEPING, RunStatus.PENDING)
 
 
 @contextmanager

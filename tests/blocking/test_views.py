@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from kagzi import ConfigError, Kagzi, OutcomeUnknown, Settings, WorkflowContext, blocking
+from kagzi.blocking.background import carry_out
 from kagzi.testing import Environment
 from tests.app.applications import until, within
 from tests.blocking.flows import PATIENCE_S, greet
@@ -137,11 +139,35 @@ def test_a_call_whose_event_loop_ends_is_told_that_its_outcome_is_unknown(
         await until(lambda: link.waiting._waiters)
         await link.store.close()  # and not the application, which would answer
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     asyncio.run(end_while_it_waits())
     thread.join(PATIENCE_S)
 
     assert [type(error) for error in errors] == [OutcomeUnknown]
+
+
+def test_a_call_that_its_event_loop_never_came_to_is_told_so_too() -> None:
+    loop = asyncio.new_event_loop()
+    errors: list[BaseException] = []
+
+    async def call() -> None:
+        raise AssertionError("nobody runs this loop")
+
+    def wait() -> None:
+        try:
+            carry_out(call(), loop, what="a call")
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    while not loop._ready:  # type: ignore[attr-defined] # what was handed over to it
+        time.sleep(0.01)
+    loop.close()
+    thread.join(PATIENCE_S)
+    wait()  # and to a loop that is closed already
+
+    assert [type(error) for error in errors] == [OutcomeUnknown, OutcomeUnknown]
 
 
 def test_an_application_left_open_on_a_loop_that_ended_is_said_to_be(any_database_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import inspect
 import logging
 import os
 import threading
@@ -132,6 +133,8 @@ def carry_out(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
     try:
         while not _is_done(call):
             if loop.is_closed():
+                if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                    coroutine.close()  # it was never begun
                 raise _lost(what)
         return call.result()
     except concurrent.futures.CancelledError as error:
