@@ -143,6 +143,18 @@ ORIGINALS = (
             from any thread, and not on an event loop.
         """,
     ),
+    Original(
+        module="kagzi.app.health",
+        name="HealthChecker",
+        attributes=(("config", "HealthCheckConfig", "kagzi.model.health", "Its bounds."),),
+        docstring="""
+            Checks an application's health, as often as it is asked. `kagzi` is a blocking application or an async one.
+
+            Ages and waits are counted by the store's clock. No check writes anything, or takes longer than
+            `config.timeout` for each of its one or two looks at the database. Where the application is not connected
+            yet, the first check connects it, and raises StoreUnavailable where that can't be done.
+        """,
+    ),
 )
 
 ON_LOOP = {"Kagzi.create_worker", "WorkerBuilder.build", "Worker.stop"}
@@ -158,6 +170,10 @@ BODIES = {
     ("Kagzi", "__init__"): """
         application = AsyncKagzi({arguments})
         super().__init__(Bridge(application), application)
+    """,
+    ("HealthChecker", "__init__"): """
+        application = kagzi if isinstance(kagzi, Kagzi) else Kagzi.of(kagzi)
+        super().__init__(application._bridge, AsyncHealthChecker(application._original, config))
     """,
     ("Kagzi", "connect"): """
         kagzi = cls({arguments})

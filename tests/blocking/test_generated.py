@@ -7,6 +7,8 @@ import inspect
 
 import pytest
 
+import kagzi
+from kagzi import blocking
 from kagzi.blocking import twins
 from tests.test_public_surface import PARAMETERS
 from tools.generate_blocking import ORIGINALS, TARGET, Original, Writing, blocking_words, generate
@@ -49,6 +51,21 @@ def test_a_public_verb_of_an_async_class_is_twinned_or_named_among_the_others(or
 
     inside = original.without if not original.only else verbs - original.only
     assert verbs - set(twin) <= inside
+
+
+IN_WORKFLOWS = {"ParallelExecutor", "ParallelGroup", "StepBuilder", "StepCall", "WorkflowContext"}
+"""What bodies use, which have `SyncWorkflowContext` for plain functions."""
+
+
+def test_every_public_class_with_async_verbs_is_twinned() -> None:
+    def has_async_verbs(value: object) -> bool:
+        return inspect.isclass(value) and any(
+            inspect.iscoroutinefunction(member) for name, member in vars(value).items() if not name.startswith("__")
+        )
+
+    found = {name for name in kagzi.__all__ if has_async_verbs(getattr(kagzi, name))}
+
+    assert found - IN_WORKFLOWS <= set(blocking.__all__)
 
 
 def test_a_verb_that_is_added_appears_with_its_signature_docstring_and_types() -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from kagzi import (
     ConfigError,
+    HealthCheckConfig,
+    HealthStatus,
     PayloadError,
     RunNotFound,
     RunStatus,
@@ -86,6 +88,22 @@ def test_a_worker_built_by_chaining_executes_runs(kagzi: blocking.Kagzi) -> None
     assert registered.worker_id == worker.worker_id == "w-1"
     assert worker.config.max_concurrent_workflows == 3
     assert worker.state == "STOPPED"
+
+
+def test_health_is_checked_of_a_blocking_application_and_of_an_async_one(kagzi: blocking.Kagzi) -> None:
+    checker = blocking.HealthChecker(kagzi, HealthCheckConfig(heartbeat_warning=30))
+
+    with kagzi.create_worker(worker_id="w-1") as worker:
+        report = checker.comprehensive_check()
+        health = checker.check_worker_health(worker)
+        database = blocking.HealthChecker(kagzi.asynchronous).check_database_health()
+
+    assert report.is_healthy
+    assert (health.worker_id, health.status) == ("w-1", HealthStatus.HEALTHY)
+    assert database.status is HealthStatus.HEALTHY
+    assert checker.config.heartbeat_warning == timedelta(seconds=30)
+    with pytest.raises(TypeError, match="not of 'postgres"):
+        blocking.HealthChecker("postgresql://")  # type: ignore[arg-type] # what is to be refused
 
 
 # -- errors ------------------------------------------------------------------------------------------------------

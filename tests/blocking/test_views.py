@@ -185,7 +185,7 @@ def test_an_application_left_open_on_a_loop_that_ended_is_said_to_be(any_databas
 
 
 def test_a_view_of_a_view_and_of_anything_else_is_refused(view: blocking.Kagzi) -> None:
-    with pytest.raises(TypeError, match=r"takes a kagzi\.Kagzi"):
+    with pytest.raises(TypeError, match=r"one of a kagzi\.Kagzi"):
         blocking.Kagzi.of(view)  # type: ignore[arg-type] # what is to be refused
 
 

@@ -4,6 +4,24 @@
 waits until it is done. Use it from any thread, as many as you like.
 """
 
-from kagzi.blocking.twins import BoundWorkflow, Kagzi, OptionView, Worker, WorkerBuilder, Workflow, WorkflowHandle
+from kagzi.blocking.twins import (
+    BoundWorkflow,
+    HealthChecker,
+    Kagzi,
+    OptionView,
+    Worker,
+    WorkerBuilder,
+    Workflow,
+    WorkflowHandle,
+)
 
-__all__ = ["BoundWorkflow", "Kagzi", "OptionView", "Worker", "WorkerBuilder", "Workflow", "WorkflowHandle"]
+__all__ = [
+    "BoundWorkflow",
+    "HealthChecker",
+    "Kagzi",
+    "OptionView",
+    "Worker",
+    "WorkerBuilder",
+    "Workflow",
+    "WorkflowHandle",
+]

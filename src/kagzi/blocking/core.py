@@ -51,7 +51,7 @@ class ApplicationTwin(Twin[AsyncKagzi]):
         has a connection of its own. All views of an application share one.
         """
         if not isinstance(application, AsyncKagzi):
-            raise TypeError(f"of() takes a kagzi.Kagzi, not {application!r}.")
+            raise TypeError(f"a blocking view is one of a kagzi.Kagzi, not of {application!r}.")
         view = cls.__new__(cls)
         bridge = bridge_beside(application)
         Twin.__init__(view, bridge, bridge.application)

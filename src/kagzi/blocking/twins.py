@@ -7,6 +7,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
+from kagzi.app.health import HealthChecker as AsyncHealthChecker
 from kagzi.app.kagzi import Kagzi as AsyncKagzi
 from kagzi.app.kagzi import SyncWorkflowFunction, WorkflowFunction
 from kagzi.authoring.context import WorkflowContext
@@ -20,6 +21,7 @@ from kagzi.client.handles import WorkflowHandle as AsyncWorkflowHandle
 from kagzi.client.options import OptionView as AsyncOptionView
 from kagzi.client.workflow import BoundWorkflow as AsyncBoundWorkflow
 from kagzi.client.workflow import Workflow as AsyncWorkflow
+from kagzi.model.health import DatabaseHealth, HealthCheckConfig, HealthReport, QueueHealth, WorkerHealth
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Step
 from kagzi.model.version import WorkflowVersion
@@ -549,3 +551,58 @@ class Kagzi(ApplicationTwin):
         WorkerNotFound.
         """
         return self._bridge.call("Kagzi.drain_worker", lambda: self._original.drain_worker(worker_id))
+
+
+class HealthChecker(Twin[AsyncHealthChecker]):
+    """Checks an application's health, as often as it is asked. `kagzi` is a blocking application or an async one.
+
+    Ages and waits are counted by the store's clock. No check writes anything, or takes longer than
+    `config.timeout` for each of its one or two looks at the database. Where the application is not connected
+    yet, the first check connects it, and raises StoreUnavailable where that can't be done.
+    """
+
+    @property
+    def config(self) -> HealthCheckConfig:
+        """Its bounds."""
+        return self._original.config
+
+    def __init__(self, kagzi: Kagzi | AsyncKagzi, config: HealthCheckConfig | None = None) -> None:
+        application = kagzi if isinstance(kagzi, Kagzi) else Kagzi.of(kagzi)
+        super().__init__(application._bridge, AsyncHealthChecker(application._original, config))
+
+    def check_database_health(self) -> DatabaseHealth:
+        """Ask the database how it is; UNHEALTHY where it does not answer in time."""
+        return self._bridge.call("HealthChecker.check_database_health", lambda: self._original.check_database_health())
+
+    def check_worker_health(self, worker: RegisteredWorker | (Worker | AsyncWorker) | str) -> WorkerHealth:
+        """Look how a worker is now: one of `find_workers`, one of this process, or the one of that worker_id.
+
+        Of several registrations under one worker_id a living one counts, else the latest. A worker that the register
+        does not know is UNHEALTHY. Raises StoreUnavailable where the database does not answer in time.
+        """
+        return self._bridge.call(
+            "HealthChecker.check_worker_health",
+            lambda: self._original.check_worker_health(worker._original if isinstance(worker, Worker) else worker),
+        )
+
+    def check_workers(self) -> tuple[WorkerHealth, ...]:
+        """Look how all workers are, latest first, without those that are gone and need not be missed.
+
+        Raises StoreUnavailable where the database does not answer in time.
+        """
+        return self._bridge.call("HealthChecker.check_workers", lambda: self._original.check_workers())
+
+    def check_queue_health(self, queue: str) -> QueueHealth:
+        """Look how one queue is; one that nobody uses is HEALTHY. Raises StoreUnavailable as `check_workers` does."""
+        return self._bridge.call("HealthChecker.check_queue_health", lambda: self._original.check_queue_health(queue))
+
+    def check_queues(self) -> tuple[QueueHealth, ...]:
+        """Look how every queue is in which runs are due or that a worker serves, by name.
+
+        Raises StoreUnavailable where the database does not answer in time.
+        """
+        return self._bridge.call("HealthChecker.check_queues", lambda: self._original.check_queues())
+
+    def comprehensive_check(self) -> HealthReport:
+        """Look at everything. Whatever the database does, there is a report."""
+        return self._bridge.call("HealthChecker.comprehensive_check", lambda: self._original.comprehensive_check())
