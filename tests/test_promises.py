@@ -19,8 +19,6 @@ LATER = {
 
 # Promises whose tests can't reach everything yet. They need tests for what is there; the rest comes with its line.
 PARTLY = {
-    "P16": "the diff of a divergence is kept with the run; resuming waits for code, not yet for `patched`",
-    "P17": "a run waits for its version; that no worker has it is not yet said by the run itself",
     "P20": "the first ending wins; there are no signals and no cancelling to race it with yet",
     "P22": "a poisonous run is set aside; there is no `handle.retry()` yet",
 }

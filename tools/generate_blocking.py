@@ -130,7 +130,7 @@ ORIGINALS = (
             {
                 *("open", "close", "__aenter__", "__aexit__"),  # of ApplicationTwin
                 *("launch", "start_with", "build_worker"),  # for kagzi.client and kagzi.worker
-                *("connection_to", "rebind", "replays"),  # for kagzi.testing and the command line
+                *("connection_to", "rebind", "replays", "explain"),  # for kagzi.testing and the command line
                 *("companion", "open_on"),  # for kagzi.blocking
                 "store_in_use",  # for kagzi.app.health
             }

@@ -25,6 +25,7 @@ from tests.cli.commands import kagzi as kagzi_process
         ("versions",),
         ("versions", "deprecate"),
         ("replay",),
+        ("why",),
         ("db",),
         ("db", "migrate"),
         ("demo",),

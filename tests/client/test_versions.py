@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from kagzi import ConfigError, Kagzi, RunStatus, VersionDeprecated, VersionNotFound, WorkflowContext
+from kagzi import ConfigError, Kagzi, RunStatus, VersionDeprecated, VersionNotFound, WorkflowContext, WorkflowHandle
 from tests.app.applications import an_application, until
 from tests.app.watched_store import WatchedStore
 
@@ -182,3 +183,57 @@ async def test_versions_are_listed_with_who_needs_and_who_serves_them(any_databa
         ("ship", 7, False, 0, 0, True),
     ]
     assert [each.deprecated_at is not None for each in found] == [True, False, False, True]
+
+
+async def test_a_due_run_says_that_no_worker_knows_its_version(any_database_url: str, kagzi: Kagzi) -> None:
+    """P17: by `describe()`, once it is due, and no longer once a worker serves it."""
+    with_versions(kagzi, 1, 2, 3)
+    waiting = await kagzi.start_workflow_version("order", 3)
+    later = await kagzi.options(delay=3_600).start_workflow_version("order", 3)
+    alone = (await waiting.describe()).waiting_for
+
+    async with with_versions(an_application(any_database_url), 1, 2) as elsewhere, elsewhere.create_worker():
+        unserved = (await waiting.describe()).waiting_for
+        not_due = (await later.describe()).waiting_for
+    async with kagzi.create_worker():
+        assert await waiting.result(timeout=20) == "third, version 3"
+
+    assert alone == ("no worker is up",)
+    assert unserved == (
+        "no worker serves version 3 of workflow 'order' on queue 'default'; workers that are up know versions 1 and 2",
+    )
+    assert not_due == ()
+    assert (await waiting.describe()).waiting_for == ()
+
+
+async def test_a_sleeper_that_fell_due_says_that_no_worker_knows_its_version(
+    any_database_url: str, kagzi: Kagzi
+) -> None:
+    async def napper(ctx: WorkflowContext) -> None:
+        await ctx.sleep("nap", 1.2)
+
+    handle = await kagzi.register_workflow("order", napper).start()
+    async with kagzi.create_worker():
+        await until(lambda: _is(handle, RunStatus.SLEEPING))
+    async with with_versions(an_application(any_database_url), 2) as elsewhere, elsewhere.create_worker():
+
+        async def is_told() -> bool:
+            return "no worker serves version 1 of workflow 'order'" in (await handle.describe()).waiting_for[-1]
+
+        await until(is_told)
+
+    assert "timer 'nap'" in (await handle.describe()).waiting_for[0]
+
+
+async def _is(handle: WorkflowHandle[Any], status: RunStatus) -> bool:
+    return await handle.status() is status
+
+
+async def test_listings_ask_nothing_of_workers(kagzi: Kagzi, store: WatchedStore) -> None:
+    with_versions(kagzi, 1)
+    await kagzi.start_workflow("order")
+
+    (run,) = await kagzi.find_runs()
+
+    assert run.waiting_for == ()
+    assert store.trips["workers"] == 0

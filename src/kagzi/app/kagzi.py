@@ -18,7 +18,7 @@ from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
 from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
-from kagzi.client import listing, replaying, starting, versions
+from kagzi.client import explaining, listing, replaying, starting, versions
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
@@ -417,6 +417,10 @@ class Kagzi:
         if run_ids is None:
             return replaying.replay_open(link, workflow=workflow)
         return replaying.replay_runs(link, run_ids)
+
+    async def explain(self, run_id: str) -> tuple[Run, list[str]]:
+        """A run and everything that it waits for, in texts for people: what `kagzi why` shows."""
+        return await explaining.explain(self._open_link(), run_id)
 
     # -- for kagzi.blocking ------------------------------------------------------------------------------------
 

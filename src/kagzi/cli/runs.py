@@ -88,11 +88,11 @@ async def _find(wanted: dict[str, Any]) -> list[Run]:
 
 async def _look(which: str) -> tuple[Run, list[Step]]:
     async with looking() as kagzi:
-        handle = kagzi.handle(await _run_id(kagzi, which))
+        handle = kagzi.handle(await run_id_of(kagzi, which))
         return await handle.describe(), await handle.history()
 
 
-async def _run_id(kagzi: Kagzi, which: str) -> str:
+async def run_id_of(kagzi: Kagzi, which: str) -> str:
     """The run_id of a run that is known by its own id, or as it is."""
     found = await kagzi.find_runs(id=which, limit=1)
     return found[0].run_id if found else which

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar, cast
 
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration, as_duration
+from kagzi.client.explaining import describe
 from kagzi.client.link import Link
-from kagzi.client.views import as_run, as_step
+from kagzi.client.views import as_step
 from kagzi.errors import RunNotFound, WorkflowCancelled, WorkflowFailed
 from kagzi.model.run import Run, RunId, RunOutcome, RunStatus, StoredRun
 from kagzi.model.step import Step, StoredAttempt
@@ -61,9 +62,7 @@ class WorkflowHandle(Generic[R]):
 
     async def describe(self) -> Run:
         """Everything about the run now, payloads included."""
-        stored = await self._stored()
-        open_steps = [] if stored.status.is_terminal else await self._link.store.open_steps(stored.run_id)
-        return as_run(stored, self._link.payloads, open_steps=open_steps)
+        return await describe(self._link, await self._stored())
 
     async def history(self) -> list[Step]:
         """The run's operations: finished ones in order, then those under way, each with its executions that failed."""

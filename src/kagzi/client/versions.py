@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 
 from kagzi.authoring.names import check_name, check_version
+from kagzi.client import workers as registered
 from kagzi.client.link import Link
 from kagzi.errors import ConfigError, VersionDeprecated
 from kagzi.model.version import WorkflowVersion
@@ -52,7 +53,7 @@ async def find(link: Link) -> list[WorkflowVersion]:
     """Every version that is registered with a worker that is up, has open runs, is a default or deprecated."""
     namespace = link.settings.namespace
     policies, open_runs, workers = await asyncio.gather(
-        link.store.version_policies(namespace), link.store.count_open(namespace), link.store.workers(namespace)
+        link.store.version_policies(namespace), link.store.count_open(namespace), registered.find(link, ended=False)
     )
     served = Counter(pair for worker in workers if worker.takes_runs for pair in set(worker.workflows))
     return every_version(policies=policies, open_runs=open_runs, served=served)

@@ -15,9 +15,12 @@ _NAMED = 20
 """How many workers an error names."""
 
 
-async def find(link: Link, *, ended: bool) -> list[RegisteredWorker]:
-    """List the workers of the application's namespace, latest first; on request those that ended within a day too."""
-    workers = [as_worker(stored) for stored in await link.store.workers(link.settings.namespace)]
+async def find(link: Link, *, ended: bool, namespace: str | None = None) -> list[RegisteredWorker]:
+    """List the workers of a namespace (without one the application's), latest first.
+
+    On request those that ended within a day too.
+    """
+    workers = [as_worker(stored) for stored in await link.store.workers(namespace or link.settings.namespace)]
     return [worker for worker in workers if ended or not worker.state.is_final]
 
 

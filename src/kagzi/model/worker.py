@@ -63,6 +63,11 @@ class RegisteredWorker:
         """Whether nobody might have declared it dead when it was read."""
         return not self.state.is_final and self.seen_at < self.lease_until
 
+    @property
+    def takes_runs(self) -> bool:
+        """Whether it holds its lease and neither drains nor was asked to."""
+        return self.holds_lease and self.state is not WorkerState.DRAINING and not self.drain_asked
+
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """A worker entering the register. `workflows` are the (name, version) pairs it can run."""
@@ -122,16 +127,6 @@ class StoredWorker(msgspec.Struct, frozen=True, kw_only=True):
     lease_until: datetime
     drain_asked: bool
     now: datetime
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended and its lease has not run out."""
-        return not self.state.is_final and self.lease_until > self.now
-
-    @property
-    def takes_runs(self) -> bool:
-        """Whether it is alive and does not drain."""
-        return self.is_alive and self.state is not WorkerState.DRAINING and not self.drain_asked
 
 
 class OwnedRun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
