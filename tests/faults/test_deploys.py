@@ -85,7 +85,7 @@ CAUSES = {
 
 async def described(handle: WorkflowHandle[Any], what: str) -> str:
     """Wait until the run waits for something, and give the text."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             told = "\n".join((await handle.describe()).waiting_for)
             if what in told:
@@ -114,7 +114,7 @@ async def test_a_changed_step_stops_a_sleeping_run_and_the_old_code_finishes_it(
     async with Kagzi(any_database_url) as kagzi:  # and back
         kagzi.register_workflow("order", shop.before)
         async with kagzi.create_worker():
-            result = await kagzi.handle(handle.run_id).result(timeout=25)
+            result = await kagzi.handle(handle.run_id).result(timeout=90)
 
     assert CAUSES[change] in told
     assert (run.status, run.error is not None) == (RunStatus.SLEEPING, True)
@@ -145,8 +145,8 @@ async def test_a_change_behind_patched_is_deployed_under_a_sleeping_run(any_data
     async with Kagzi(any_database_url) as kagzi:
         fresh = await kagzi.register_workflow("order", after).start()
         async with kagzi.create_worker():
-            old_path = await kagzi.handle(asleep.run_id).result(timeout=25)
-            new_path = await fresh.result(timeout=25)
+            old_path = await kagzi.handle(asleep.run_id).result(timeout=90)
+            new_path = await fresh.result(timeout=90)
         kinds = [step.kind for step in await fresh.history()]
 
     assert old_path == "RESERVECHARGESHIP"

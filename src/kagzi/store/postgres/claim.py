@@ -134,7 +134,8 @@ _TAKE = _TAKE.replace("{due_at}", readable("t.available_at")).replace("{started_
 _EVERYWHERE = _LANES + _TAKE.replace("{lanes_found}", _SLOW_LANES)
 _FURTHER_ON = _KNOWN_LANES + _TAKE.replace("{lanes_found}", "NULL")
 
-# Those that were set aside, among the few that fall due soon.
+# Those that were set aside, among the few that fall due soon. Their locks are waited for, in the order of run_id as
+# whoever marks runs as awaited takes them: a run passed over here would rest for its whole time.
 _RECONSIDER = (
     _LANES
     + """
@@ -149,12 +150,20 @@ aside AS MATERIALIZED (
             AND r.status = 'SLEEPING' AND r.error IS NOT NULL
         ORDER BY r.available_at
         LIMIT $3
-        FOR NO KEY UPDATE SKIP LOCKED
     ) AS d
     LIMIT $3
 ),
+held AS MATERIALIZED (
+    SELECT w.run_id
+    FROM (SELECT run_id FROM aside ORDER BY run_id) AS a
+    CROSS JOIN LATERAL (
+        SELECT w.run_id FROM {schema}.workflow_runs AS w
+        WHERE w.run_id = a.run_id AND w.status = 'SLEEPING' AND w.error IS NOT NULL
+        FOR NO KEY UPDATE
+    ) AS w
+),
 woken AS (
-    UPDATE {schema}.workflow_runs AS w SET available_at = now() FROM aside WHERE w.run_id = aside.run_id
+    UPDATE {schema}.workflow_runs AS w SET available_at = now() FROM held WHERE w.run_id = held.run_id
     RETURNING w.run_id
 )
 SELECT count(*)::integer FROM woken
