@@ -59,10 +59,10 @@ def answer(*arguments: str, url: str) -> Any:
 class Command:
     """A process beside the test, with whatever it started; every line of its output is kept."""
 
-    def __init__(self, *arguments: str, url: str, **more: str) -> None:
+    def __init__(self, *arguments: str, url: str, cwd: Path = ROOT, **more: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=ROOT,
+            cwd=cwd,
             env=environment(url, **more),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -132,7 +132,7 @@ class Command:
 
 def a_worker(*options: str, url: str, **more: str) -> Command:
     """Start `kagzi worker` on the application of these tests, and wait until every process of it takes runs."""
-    command = Command("-m", "kagzi.cli.main", "worker", "tests.cli.flows:app", *options, url=url, **more)
+    command = Command("-m", "kagzi.cli.main", "worker", "tests.cli.flows:app", *options, url=url, cwd=ROOT, **more)
     processes = int(options[options.index("--processes") + 1]) if "--processes" in options else 1
     command.wait_for_line("A worker takes runs.", times=processes)
     return command

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kagzi import Kagzi, WorkflowContext
+from kagzi import Kagzi, RetryPolicy, WorkflowContext
 
 app = Kagzi()
 
@@ -62,6 +62,20 @@ async def stubborn(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
 async def deaf(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
     """A step that blocks the worker's event loop, so that it hears no signal."""
     return await ctx.step("work", block, ledger, seconds)
+
+
+@app.workflow("stumble")
+async def stumble(ctx: WorkflowContext, ledger: str, pause: float) -> str:
+    """A step that fails once and is executed again after a pause."""
+    return await ctx.options(retry=RetryPolicy.fixed(pause, 3)).step("fall", fall_once, ledger)
+
+
+def fall_once(ledger: str) -> str:
+    is_first = not Path(ledger).exists()
+    write(ledger, "begun")
+    if is_first:
+        raise ConnectionError("not now")
+    return "up again"
 
 
 def compose(name: str) -> str:

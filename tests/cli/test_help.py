@@ -18,6 +18,9 @@ from tests.cli.commands import kagzi as kagzi_process
     [
         (),
         ("worker",),
+        ("workers",),
+        ("workers", "list"),
+        ("workers", "drain"),
         ("run",),
         ("runs",),
         ("runs", "list"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kagzi.cli.supervisor import Supervisor
-from kagzi.cli.worker import WorkerOrder
+from kagzi.cli.worker_order import WorkerOrder
 from tests.cli.commands import Command, a_worker, answer, entries, kagzi, wait_until
 
 
@@ -82,6 +82,61 @@ def test_a_second_signal_makes_all_stop_at_once(sqlite_url: str, tmp_path: Path)
 
     assert status == 0
     assert [run["status"] for run in answer("runs", "list", url=sqlite_url)["runs"]] == ["PENDING"]
+
+
+def test_each_line_of_a_worker_tells_which_process_wrote_it(sqlite_url: str) -> None:
+    with a_worker("--processes", "2", "--json", url=sqlite_url) as machine:
+        machine.send(signal.SIGTERM)
+        machine.wait_for_descendants()
+    with a_worker("--processes", "2", url=sqlite_url) as human:
+        human.send(signal.SIGTERM)
+        human.wait_for_descendants()
+
+    records = [json.loads(line) for line in machine.lines]
+    starts = [record for record in records if record["message"] == "A worker takes runs."]
+    assert sorted(record["process"] for record in starts) == [1, 2]
+    assert sorted(line.split()[1] for line in human.lines if "A worker takes runs." in line) == ["[1]", "[2]"]
+
+
+def test_a_worker_that_was_asked_to_drain_is_not_replaced_and_the_last_ends_the_supervisor(
+    any_database_url: str,
+) -> None:
+    with a_worker("--processes", "2", "--worker-id", "w", "--json", url=any_database_url) as supervisor:
+        answer("workers", "drain", "w-1", "--wait", "--timeout", "20", url=any_database_url)
+        supervisor.wait_for_line("it is not replaced")
+        left = answer("workers", "list", url=any_database_url)["workers"]
+        run = answer("run", "greet", "--input", '"Ada"', url=any_database_url)
+        answer("workers", "drain", "w-2", url=any_database_url)
+        status = supervisor.wait()
+
+    assert [worker["worker_id"] for worker in left] == ["w-2"]
+    assert run["output"] == "Hello, Ada!"
+    assert status == 0
+    assert len(pids(supervisor)) == 2
+
+
+def test_a_worker_process_that_somebody_else_asked_to_stop_is_replaced(sqlite_url: str) -> None:
+    with a_worker("--processes", "2", "--json", url=sqlite_url) as supervisor:
+        os.kill(pids(supervisor)[0], signal.SIGTERM)
+        supervisor.wait_for_line("A worker takes runs.", times=3)
+        supervisor.send(signal.SIGTERM)
+        status = supervisor.wait()
+
+    assert status == 0
+    assert len(pids(supervisor)) == 3
+
+
+def test_sigterm_lets_the_steps_in_flight_of_all_processes_finish(any_database_url: str, tmp_path: Path) -> None:
+    ledgers = [tmp_path / "one", tmp_path / "two"]
+    with a_worker("--processes", "2", "--concurrency", "1", "--json", url=any_database_url) as supervisor:
+        for ledger in ledgers:
+            answer("run", "slow", "--args", f'["{ledger}", 1.5]', "--detach", url=any_database_url)
+        wait_until(lambda: all(entries(ledger) == ["begun"] for ledger in ledgers))
+        supervisor.send(signal.SIGTERM)
+        status = supervisor.wait()
+
+    assert status == 0
+    assert [entries(ledger) for ledger in ledgers] == [["begun", "done"], ["begun", "done"]]
 
 
 def test_workers_leave_when_their_supervisor_is_killed(sqlite_url: str) -> None:

@@ -148,7 +148,7 @@ def test_logs_in_json_carry_every_field(sqlite_url: str, option: tuple[str, ...]
         "message": "A worker takes runs.",
         "worker_id": "w1",
         "queues": ["default"],
-        "workflows": ["greet:1", "buy:1", "echo:1", "fail:1", "nap:1", "slow:1", "stubborn:1", "deaf:1"],
+        "workflows": ["greet:1", "buy:1", "echo:1", "fail:1", "nap:1", "slow:1", "stubborn:1", "deaf:1", "stumble:1"],
         "database": sqlite_url,
         "max_concurrent_workflows": 100,
         "max_concurrent_steps": 1000,

@@ -25,16 +25,22 @@ _LONGEST_ANSWER = 65_536
 
 
 class FleetHealth:
-    """The health of `count` processes, numbered from 1, of which `running()` are there now.
+    """The health of the processes that are `wanted()`, by their numbers, of which `running()` are there now.
 
     Alive: every process that has begun to answer still does. Ready: all of them are there and ready, and `stopping()`
     is not true.
     """
 
     def __init__(
-        self, *, host: str, port: int, count: int, running: Callable[[], Collection[int]], stopping: Callable[[], bool]
+        self,
+        *,
+        host: str,
+        port: int,
+        wanted: Callable[[], Collection[int]],
+        running: Callable[[], Collection[int]],
+        stopping: Callable[[], bool],
     ) -> None:
-        self._count = count
+        self._wanted = wanted
         self._running = running
         self._stopping = stopping
         self._folder = ""
@@ -63,7 +69,7 @@ class FleetHealth:
         """Ask every process, all at once, and put their answers together; None for a path that there is not."""
         if path not in (LIVENESS, READINESS):
             return None
-        numbers = sorted(self._running()) if path == LIVENESS else range(1, self._count + 1)
+        numbers = sorted(self._running() if path == LIVENESS else self._wanted())
         answers = await asyncio.gather(*(self._ask(number, path) for number in numbers))
         reasons = ["the workers are asked to stop"] if path == READINESS and self._stopping() else []
         for number, answer in zip(numbers, answers, strict=True):

@@ -22,6 +22,7 @@ from kagzi.cli.runs import runs
 from kagzi.cli.versions import versions
 from kagzi.cli.why import why
 from kagzi.cli.worker import worker
+from kagzi.cli.workers import workers
 
 
 class Commands(click.Group):
@@ -35,7 +36,7 @@ class Commands(click.Group):
             raise as_click_error(error) from error
 
 
-_COMMANDS = [worker, run, runs, versions, replay, why, health, db, demo]
+_COMMANDS = [worker, run, runs, why, workers, versions, replay, health, db, demo]
 
 
 @click.group(cls=Commands, commands=_COMMANDS, context_settings={"max_content_width": 100})

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 from kagzi.app.event_loops import new_event_loop
+from kagzi.cli.child import RETIRED
 from kagzi.clock import monotonic
 from kagzi.worker.health_port import HealthPort
 from kagzi.worker.vitals import Vitals
@@ -26,7 +27,8 @@ _STDIN = 0
 def serve(worker: Worker, *, supervised: bool, health_socket: str | None = None) -> None:
     """Run a worker to its end on the fastest event loop there is, then leave even if a step's thread is still running.
 
-    `supervised`: stdin is a pipe whose end says that the supervisor is gone. `health_socket`: a file where it asks how
+    `supervised`: stdin is a pipe whose end says that the supervisor is gone, and the exit status of a worker that was
+    asked to drain is RETIRED. `health_socket`: a file where it asks how
     the worker is.
     """
     loop = new_event_loop()
@@ -34,6 +36,8 @@ def serve(worker: Worker, *, supervised: bool, health_socket: str | None = None)
     try:
         loop.run_until_complete(_work(worker, supervised=supervised, health_socket=health_socket))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        if supervised and worker.is_retired:
+            status = RETIRED
     except Exception:
         if _threads_ended():
             raise
@@ -44,6 +48,8 @@ def serve(worker: Worker, *, supervised: bool, health_socket: str | None = None)
     if not _threads_ended():
         logger.warning("A step's thread is still running; the process leaves without it.")
         _leave(status)
+    if status:
+        sys.exit(status)
 
 
 def _leave(status: int) -> NoReturn:

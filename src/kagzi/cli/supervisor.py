@@ -1,8 +1,4 @@
-"""Several worker processes, each replaced when it dies.
-
-Each process has the read end of a pipe as its stdin, whose other end only the supervisor holds: should the supervisor
-be killed, its workers read the end of it, drain and leave.
-"""
+"""Several worker processes, each replaced when it dies, unless it was asked to drain."""
 
 from __future__ import annotations
 
@@ -10,16 +6,13 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
+from kagzi.cli.child import GRACE_S, RETIRED, Child
 from kagzi.cli.fleet_health import FleetHealth
+from kagzi.cli.worker_order import WorkerOrder
 from kagzi.clock import monotonic
 from kagzi.worker.signals import stop_on_signals
-
-if TYPE_CHECKING:
-    from kagzi.cli.worker import WorkerOrder
 
 logger = logging.getLogger("kagzi.supervisor")
 
@@ -27,17 +20,15 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
 _HEALTHY_S = 10.0
 """A process that lived for so long is replaced without a pause, whatever befell its predecessors."""
-_GRACE_S = 15.0
-"""What a worker gets on top of its own timeout to give its runs back and sign off."""
 
 
 def supervise(order: WorkerOrder, *, database_url: str | None, graceful_timeout_s: float) -> int:
-    """Keep `order.processes` worker processes running until SIGTERM or SIGINT; returns the exit status.
+    """Keep `order.processes` worker processes running until SIGTERM or SIGINT, or until each was asked to drain.
 
     A signal is passed on, and what has not left by `graceful_timeout_s` and some seconds is killed. A second signal
-    is passed on as well: the workers then stop at once. The status is 1 where one of them did not leave properly.
+    is passed on as well: the workers then stop at once. The exit status is 1 where one did not leave properly.
     """
-    supervisor = Supervisor(order, database_url=database_url, deadline_s=graceful_timeout_s + _GRACE_S)
+    supervisor = Supervisor(order, database_url=database_url, deadline_s=graceful_timeout_s + GRACE_S)
     return asyncio.run(supervisor.run())
 
 
@@ -48,7 +39,8 @@ class Supervisor:
         self._order = order
         self._database_url = database_url
         self._deadline_s = deadline_s
-        self._processes: dict[int, Process] = {}
+        self._children: dict[int, Child] = {}
+        self._kept = dict.fromkeys(range(1, order.processes + 1))
         self._stopping = asyncio.Event()
         self._status = 0
         self._health: FleetHealth | None = None
@@ -56,26 +48,26 @@ class Supervisor:
             self._health = FleetHealth(
                 host=order.health_host or "",
                 port=order.health_port,
-                count=order.processes,
-                running=self._processes.keys,
+                wanted=self._kept.keys,
+                running=self._children.keys,
                 stopping=self._stopping.is_set,
             )
 
     async def run(self) -> int:
-        """Keep the processes until a signal comes."""
+        """Keep the processes until a signal comes, or all of them were asked to drain."""
         with stop_on_signals(self.stop):
             async with self._health or contextlib.nullcontext(), asyncio.TaskGroup() as group:
-                for number in range(1, self._order.processes + 1):
+                for number in tuple(self._kept):
                     group.create_task(self._keep(number))
         return self._status
 
     def stop(self) -> None:
         """Pass a signal on to every process."""
         if not self._stopping.is_set():
-            logger.info("The workers are asked to stop.", extra={"processes": len(self._processes)})
+            logger.info("The workers are asked to stop.", extra={"processes": len(self._children)})
         self._stopping.set()
-        for process in self._processes.values():
-            _send(process, signal.SIGTERM)
+        for child in self._children.values():
+            child.ask_to_stop()
 
     async def _keep(self, number: int) -> None:
         """Keep one process running, with a pause before each new one that grows while they die young."""
@@ -85,6 +77,12 @@ class Supervisor:
             status = await self._run_one(number)
             if self._stopping.is_set():
                 self._judge(number, status)
+                return
+            if status == RETIRED:
+                logger.info(
+                    "A worker was asked to drain and has stopped; it is not replaced.", extra={"number": number}
+                )
+                del self._kept[number]
                 return
             pause_s = _FIRST_PAUSE_S if monotonic() - began >= _HEALTHY_S else pause_s
             logger.warning(
@@ -97,54 +95,30 @@ class Supervisor:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     async def _run_one(self, number: int) -> int:
-        # A group of its own: Ctrl-C reaches the supervisor alone, which passes it on once.
-        process = await asyncio.create_subprocess_exec(*self._command(number), stdin=PIPE, process_group=0)
-        self._processes[number] = process
-        logger.info("A worker process runs.", extra={"number": number, "pid": process.pid})
+        child = self._children[number] = await Child.start(self._command(number))
+        logger.info("A worker process runs.", extra={"number": number, "pid": child.pid})
         if self._stopping.is_set():
-            _send(process, signal.SIGTERM)
+            child.ask_to_stop()
         try:
-            return await self._ended(number, process)
+            if not await child.ended(unless=self._stopping) and not await child.ended_within(self._deadline_s):
+                logger.error("A worker process did not stop in time; it is killed.", extra={"number": number})
+                await child.kill()
+            return await child.status()
         finally:
-            del self._processes[number]
-
-    async def _ended(self, number: int, process: Process) -> int:
-        """Wait for the process; once it is asked to stop, only until the deadline."""
-        ended = asyncio.ensure_future(process.wait())
-        asked = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        await asyncio.wait({ended}, timeout=self._deadline_s)
-        if not ended.done():
-            logger.error("A worker process did not stop in time; it is killed.", extra={"number": number})
-            _send(process, signal.SIGKILL)
-        return await ended
+            del self._children[number]
 
     def _judge(self, number: int, status: int) -> None:
         # SIGTERM's own death befalls a process that was asked before it could listen.
-        if status not in (0, -signal.SIGTERM):
+        if status not in (0, RETIRED, -signal.SIGTERM):
             logger.error("A worker process did not stop properly.", extra={"number": number, "status": status})
             self._status = 1
 
     def _command(self, number: int) -> list[str]:
-        order = self._order
-        command = [sys.executable, "-m", "kagzi.cli.main", "worker", "--supervised"]
-        command += ["--log-level", order.log_level, "--log-format", order.log_format]
-        if order.worker_id is not None:
-            command += ["--worker-id", f"{order.worker_id}-{number}"]
-        if order.concurrency is not None:
-            command += ["--concurrency", str(order.concurrency)]
-        if order.shutdown_timeout is not None:
-            command += ["--shutdown-timeout", str(order.shutdown_timeout)]
-        if self._database_url is not None:
-            command += ["--database-url", self._database_url]
-        if self._health is not None:
-            command += ["--health-socket", self._health.socket(number)]
-        for queue in order.queues:
-            command += ["--queue", queue]
-        return [*command, "--", order.target]
-
-
-def _send(process: Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has just ended
-        process.send_signal(number)
+        name, health = self._order.worker_id, self._health
+        order = replace(
+            self._order,
+            number=number,
+            worker_id=None if name is None else f"{name}-{number}",
+            health_socket=None if health is None else health.socket(number),
+        )
+        return order.command(database_url=self._database_url)
