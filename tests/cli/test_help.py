@@ -18,6 +18,7 @@ from tests.cli.commands import kagzi as kagzi_process
     [
         (),
         ("worker",),
+        ("dev",),
         ("workers",),
         ("workers", "list"),
         ("workers", "drain"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="MODULE:APP")
 @worker_options
 @click.option("--processes", type=click.IntRange(min=1), default=1, metavar="N", help="Processes, each a worker.")
+@click.option("--reload", is_flag=True, help="For development: start the worker anew when a .py file changes.")
 @click.option("--migrate", is_flag=True, hidden=True)
 @click.option("--supervised", is_flag=True, hidden=True)
 @click.option("--number", type=int, hidden=True)
@@ -42,9 +43,15 @@ def worker(**given: Any) -> None:
 
 def work(order: WorkerOrder) -> None:
     """Carry out an order; returns or exits when the worker has stopped."""
+    if order.reload and order.processes > 1:
+        raise click.UsageError("--reload is for development and starts one process: leave out --processes.")
     if wants_json():
         order = replace(order, log_format=logs.JSON)
     logs.configure_logs(log_format=order.log_format, level=order.log_level, number=order.number)
+    if order.reload:
+        from kagzi.cli.reloading import reload
+
+        sys.exit(reload(order, database_url=database_url()))
     from kagzi.cli.application import load_application
 
     application = load_application(order.target, database_url=database_url())
