@@ -51,6 +51,8 @@ DAMAGES = {
     "attributes that are no JSON": to_run("attributes = 'no [ JSON'", "COMPLETED"),
     "attributes that are no object": to_run("attributes = '[1]'", "COMPLETED"),
     "waits that are no JSON": to_run("waits = '{{{{'", "COMPLETED"),
+    "a place of parking that is no JSON": to_run("parked = '{{{{'", "COMPLETED"),
+    "a place of parking of another shape": to_run("parked = '[1]'", "COMPLETED"),
     "error that is no JSON": to_run(
         "status = 'FAILED', available_at = NULL, finished_at = {epoch}, error = 'no [ JSON'", "FAILED"
     ),
