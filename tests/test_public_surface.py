@@ -74,7 +74,7 @@ ERRORS = {
     "WorkflowIOError",
     "WorkflowNotRegistered",
 }
-VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
+VERBS = {"Kagzi", "Signal", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
 SYNC = {"Pending", "SyncParallelExecutor", "SyncWorkflowContext"}
 RETRIES = {"Attempt", "RetryPolicy", "RetryPredicate"}
 GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
@@ -160,6 +160,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     BoundWorkflow.options: "self, **options",
     WorkflowHandle.result: "self, timeout",
     WorkflowHandle.status: "self",
+    WorkflowHandle.signal: "self, signal, value, *, dedup_key",
     WorkflowHandle.describe: "self",
     WorkflowHandle.history: "self",
     Worker.start: "self",
@@ -176,6 +177,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.step: "self, name, fn, /, *args, **kwargs",
     WorkflowContext.sleep: "self, name, duration",
     WorkflowContext.sleep_until: "self, name, when",
+    WorkflowContext.wait_for: "self, signal, timeout",
     WorkflowContext.options: "self, *, retry, retry_if, timeout, key",
     WorkflowContext.gather: "self, *calls",
     WorkflowContext.race: "self, *calls",

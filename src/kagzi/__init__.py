@@ -8,6 +8,7 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
+from kagzi.authoring.signals import Signal
 from kagzi.authoring.steps import StepInfo, step, step_info
 from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.authoring.sync_groups import SyncParallelExecutor
@@ -95,6 +96,7 @@ __all__ = [
     "RunNotFound",
     "RunStatus",
     "Settings",
+    "Signal",
     "Step",
     "StepBuilder",
     "StepCall",

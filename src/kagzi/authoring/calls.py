@@ -94,6 +94,29 @@ class StepCall(_Awaited[R]):
         return f"<StepCall {self.step_id} {state}>"
 
 
+class Receive(asyncio.Future[R]):
+    """A wait for the next message of a name, whose payload is of the type `carries`."""
+
+    def __init__(self, port: RunPort, step_id: str, name: str, carries: Any) -> None:
+        self._order = port.next_order()
+        super().__init__(loop=port.loop)
+        self.port = port
+        self.step_id = step_id
+        self.name = name
+        self.carries = carries
+
+    def __hash__(self) -> int:
+        """By creation order within the run."""
+        return self._order
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Receive nothing; the message stays for whoever waits next."""
+        if not super().cancel(msg):
+            return False
+        self.port.withdraw(self)
+        return True
+
+
 class Sleep(asyncio.Future[None]):
     """A durable sleep until `due`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Coroutine
@@ -9,17 +10,19 @@ from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, overload
 
 from kagzi.authoring import together
-from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.authoring.calls import Receive, Sleep, StepCall
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import NO_OPTIONS, StepOptions, combine, step_options
 from kagzi.authoring.port import RunPort
+from kagzi.authoring.signals import Signal
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class WorkflowContext:
@@ -96,6 +99,35 @@ class WorkflowContext:
         sleep = Sleep(self._port, self._port.identify(name), due)
         self._port.ask_sleep(sleep)
         await sleep
+
+    async def wait_for(self, signal: Signal[T], timeout: Duration | None = None) -> T:
+        """Receive the next message of `signal`, through crashes and deploys, holding nothing while it takes long.
+
+        A message that came before the wait is there at once; they are received in the order in which they were
+        committed, each once. Waits side by side, races and `asyncio.timeout` are plain asyncio: a message whose wait
+        was cancelled stays for the next.
+
+        Raises TimeoutError where none came within `timeout` (seconds or timedelta), PayloadError where the message does
+        not fit the signal's type.
+        """
+        what = f"the timeout of signal {signal.name!r}"
+        limit = None if timeout is None else as_duration(timeout, what=what)
+        if limit is None:
+            return await self._receive(signal)
+        after(self._port.now, limit, what=what)
+        bound = asyncio.timeout(limit.total_seconds())
+        try:
+            async with bound:
+                return await self._receive(signal)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise TimeoutError(f"no signal {signal.name!r} came within {limit}.") from None
+
+    def _receive(self, signal: Signal[T]) -> Receive[T]:
+        receive: Receive[T] = Receive(self._port, self._port.identify(signal.name), signal.name, signal.type)
+        self._port.ask_receive(receive)
+        return receive
 
     def options(
         self,

@@ -13,7 +13,7 @@ from kagzi.authoring.options import StepOptions
 from kagzi.authoring.scopes import Scope
 
 if TYPE_CHECKING:
-    from kagzi.authoring.calls import Sleep, StepCall
+    from kagzi.authoring.calls import Receive, Sleep, StepCall
 
 
 class RunPort(Protocol):
@@ -76,5 +76,8 @@ class RunPort(Protocol):
     def patched(self, change_id: str) -> bool:
         """Whether the run takes the changed path."""
 
-    def withdraw(self, operation: StepCall[Any] | Sleep) -> None:
+    def ask_receive(self, receive: Receive[Any]) -> None:
+        """Have the next message of that name delivered, or the one that the record says."""
+
+    def withdraw(self, operation: StepCall[Any] | Sleep | Receive[Any]) -> None:
         """Stop waiting for an operation that the body cancelled."""

@@ -17,6 +17,7 @@ from kagzi.authoring.greenlets import Part, wait
 from kagzi.authoring.groups import ParallelErrorStrategy
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.port import RunPort
+from kagzi.authoring.signals import Signal
 from kagzi.authoring.steps import current_context
 from kagzi.authoring.sync_groups import SyncParallelExecutor
 from kagzi.model.retry import RetryPolicy
@@ -144,6 +145,10 @@ class SyncWorkflowContext:
     def sleep_until(self, name: str, when: datetime) -> None:
         """Sleep durably until the aware datetime `when`; see `WorkflowContext.sleep_until`."""
         wait(self._ctx.sleep_until(name, when))
+
+    def wait_for(self, signal: Signal[T], timeout: Duration | None = None) -> T:
+        """Receive the next message of `signal`; see `WorkflowContext.wait_for`."""
+        return wait(self._ctx.wait_for(signal, timeout))
 
     def options(
         self,

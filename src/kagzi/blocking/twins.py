@@ -14,6 +14,7 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.options import WorkflowRetries
+from kagzi.authoring.signals import Signal
 from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.blocking.bridge import Bridge
 from kagzi.blocking.core import ApplicationTwin, FunctionTwin, Twin, serve
@@ -36,6 +37,7 @@ from kagzi.worker.worker import Worker as AsyncWorker
 ErrorClassifier = TypeVar("ErrorClassifier", bound=Classifier)
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
@@ -53,6 +55,17 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         on), RunNotFound where there is no such run.
         """
         return self._bridge.call("WorkflowHandle.result", lambda: self._original.result(timeout))
+
+    def signal(self, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:
+        """Send the run a signal; returns once it is kept for good.
+
+        Signals are received in the order of their commits, each once, whether the run waits for them already or not.
+        `dedup_key` makes it safe to send the same again: the run keeps one for each key.
+
+        Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
+        not fit the signal's type.
+        """
+        self._bridge.call("WorkflowHandle.signal", lambda: self._original.signal(signal, value, dedup_key=dedup_key))
 
     def status(self) -> RunStatus:
         """Where the run stands now."""

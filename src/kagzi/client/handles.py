@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration, as_duration
+from kagzi.authoring.signals import Signal
+from kagzi.client import messages
 from kagzi.client.explaining import describe
 from kagzi.client.link import Link
 from kagzi.client.views import as_step
@@ -17,6 +19,7 @@ from kagzi.model.step import Step, StoredAttempt
 from kagzi.rules.failures import decode_error
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class WorkflowHandle(Generic[R]):
@@ -55,6 +58,17 @@ class WorkflowHandle(Generic[R]):
                 f"run {self._run_id} did not end within {limit_s:g} s; it goes on, and its result can be awaited again."
             ) from None
         return await self._unwrap(outcome)
+
+    async def signal(self, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:
+        """Send the run a signal; returns once it is kept for good.
+
+        Signals are received in the order of their commits, each once, whether the run waits for them already or not.
+        `dedup_key` makes it safe to send the same again: the run keeps one for each key.
+
+        Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
+        not fit the signal's type.
+        """
+        await messages.signal(self._link, self._run_id, signal, value, dedup_key=dedup_key)
 
     async def status(self) -> RunStatus:
         """Where the run stands now."""

@@ -13,7 +13,7 @@ from contextvars import Context
 from datetime import datetime
 from typing import Any
 
-from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.authoring.calls import Receive, Sleep, StepCall
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.options import NO_OPTIONS, StepOptions
 from kagzi.authoring.scopes import Scope
@@ -22,6 +22,7 @@ from kagzi.engine.deliveries import Delivery
 from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.history import History
 from kagzi.engine.loop import WorkflowLoop
+from kagzi.engine.mailbox import Mailbox
 from kagzi.engine.patches import Patches
 from kagzi.engine.runlog import RunLogger
 from kagzi.engine.tasks import WorkflowTask
@@ -30,7 +31,7 @@ from kagzi.errors import KagziError, Parked
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepKind
 
-Operation = StepCall[Any] | Sleep | WorkflowTimer
+Operation = StepCall[Any] | Sleep | WorkflowTimer | Receive[Any]
 """What a body can wait for."""
 
 
@@ -43,7 +44,7 @@ class Body:
 
     `asked` are the operations it waits for, by step_id; `fresh` those steps of them that nobody has looked at yet;
     `withdrawn` what it asked for once and then cancelled. `on_withdrawn` is called with the step_id of each of those,
-    while the body runs.
+    while the body runs. `receives` are the waits for messages that got none yet, by step_id, first come first.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Body:
         self.withdrawn: set[str] = set()
         self.unawaited: dict[str, StepCall[Any]] = {}
         self.timers = Timers()
+        self.receives: dict[str, Receive[Any]] = {}
+        self.mailbox = Mailbox(claim.mail, claim.inbox)
         self.patches = Patches(history)
         self._on_withdrawn = on_withdrawn
         self._now = claim.started_at
@@ -94,14 +97,15 @@ class Body:
         task = self._task
         return task if task is not None and task.done() else None
 
-    def deliver(self, delivery: Delivery, at: datetime) -> None:
+    def deliver(self, delivery: Delivery, at: datetime) -> bool:
         """Let an operation be over, at the time that its record bears. The next drain shows it to the body.
 
-        One that the body has cancelled is passed over, as it is in a replay: it doesn't even move the time.
+        One that the body has cancelled is passed over, as it is in a replay: it doesn't even move the time, and the
+        answer is False.
         """
         operation = self.asked.pop(delivery.step_id, None)
         if operation is None:
-            return
+            return False
         if at > self._now:
             self._now = at
         if isinstance(operation, WorkflowTimer):
@@ -110,6 +114,7 @@ class Body:
             operation.set_exception(delivery.failure)
         else:
             operation.set_result(delivery.value)
+        return True
 
     def leave(self) -> bool:
         """Fail everything that the body waits for with `Parked`; False where it would not end."""
@@ -184,6 +189,13 @@ class Body:
         self.asked[sleep.step_id] = sleep
         self.timers.add(Timer(sleep.step_id, sleep.due, sleep))
 
+    def ask_receive(self, receive: Receive[Any]) -> None:
+        """Have the next message of that name delivered, or the one that the record says."""
+        if self._loop.refuses():
+            raise Parked
+        self.asked[receive.step_id] = receive
+        self.receives[receive.step_id] = receive
+
     def patched(self, change_id: str) -> bool:
         """Whether the run takes the changed path; a marker is to be recorded where it does so for the first time."""
         self.check_running()
@@ -203,6 +215,7 @@ class Body:
         if self.asked.pop(step_id, None) is not None:
             self.withdrawn.add(step_id)
             self.timers.discard(step_id)
+            self.receives.pop(step_id, None)
             self._on_withdrawn(step_id)
 
     def create_task(self, work: Awaitable[Any], scope: Scope) -> WorkflowTask[Any]:
@@ -233,4 +246,6 @@ class Body:
 
 def kind_of(operation: Operation) -> StepKind:
     """What sort of record an operation leaves."""
-    return StepKind.STEP if isinstance(operation, StepCall) else StepKind.TIMER
+    if isinstance(operation, StepCall):
+        return StepKind.STEP
+    return StepKind.SIGNAL if isinstance(operation, Receive) else StepKind.TIMER

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kagzi.authoring.calls import StepCall
-from kagzi.errors import StepFailed
+from kagzi.authoring.calls import Receive, StepCall
+from kagzi.errors import PayloadError, StepFailed
 from kagzi.model.step import StepRecord, StepStatus
 from kagzi.payloads import Payloads
 from kagzi.rules.failures import decode_error
@@ -19,7 +19,7 @@ class Delivery:
 
     __slots__ = ("failure", "step_id", "value")
 
-    def __init__(self, step_id: str, value: Any, failure: StepFailed | None = None) -> None:
+    def __init__(self, step_id: str, value: Any, failure: Exception | None = None) -> None:
         self.step_id = step_id
         self.value = value
         self.failure = failure
@@ -30,6 +30,8 @@ def decode_record(operation: Operation, record: StepRecord, payloads: Payloads) 
 
     Raises PayloadError where the result doesn't fit the type that the code now names.
     """
+    if isinstance(operation, Receive):
+        return decode_message(operation, record.output, payloads)
     if not isinstance(operation, StepCall):
         return Delivery(record.step_id, None)
     if record.status is StepStatus.FAILED:
@@ -37,3 +39,13 @@ def decode_record(operation: Operation, record: StepRecord, payloads: Payloads) 
     shape = payloads.result_shape(operation.fn)
     value = shape.decode(record.output or "null", where=f"step {operation.name!r}")
     return Delivery(record.step_id, value)
+
+
+def decode_message(receive: Receive[Any], payload: str | None, payloads: Payloads) -> Delivery:
+    """Turn a message's payload into its value, or into the PayloadError that every replay raises as well: whoever sent
+    it need not know the type that the code names."""
+    try:
+        value = payloads.shape(receive.carries).decode(payload or "null", where=f"signal {receive.name!r}")
+    except PayloadError as error:
+        return Delivery(receive.step_id, None, error)
+    return Delivery(receive.step_id, value)

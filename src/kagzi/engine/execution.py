@@ -24,17 +24,19 @@ from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
 from kagzi.clock import monotonic
 from kagzi.engine.body import Body, kind_of
+from kagzi.engine.deliveries import Delivery
 from kagzi.engine.endings import Ending, ending_of, explained, stuck
 from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.recording import Consequence, Recorder, Retry
+from kagzi.engine.recording import Consequence, Receipt, Recorder, Retry
 from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change, ParkedAt
 from kagzi.model.claim import Claim
+from kagzi.model.message import Message, MessageKind
 from kagzi.model.step import StepKind
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
@@ -46,6 +48,8 @@ logger = logging.getLogger("kagzi.execution")
 
 SECOND_LOOK = timedelta(seconds=30)
 """How long a run whose code doesn't fit rests before a worker, maybe with newer code, tries again."""
+
+_SHOWN = 10
 
 _PATIENCE = timedelta(milliseconds=1)
 """How much longer a run stays in memory for each record. To come back it replays them, at about 30 µs each: a group of
@@ -255,11 +259,18 @@ class Execution:
             self._committing -= 1
             consequence = self._consequences.popleft()
             if self._closing is None:
-                if isinstance(consequence, Retry):
-                    self._body.fresh.append(consequence.call)
-                else:
+                if consequence.__class__ is Delivery:
                     self._body.deliver(consequence, at)
+                else:
+                    self._follow(consequence, at)
                 self._pump()
+
+    def _follow(self, consequence: Consequence, at: datetime) -> None:
+        if isinstance(consequence, Retry):
+            self._body.fresh.append(consequence.call)
+        elif isinstance(consequence, Receipt) and not self._body.deliver(consequence, at):
+            self._body.mailbox.put_back(consequence.message)
+            self._submit(*self._recorder.putting_back(consequence.message))
 
     def refused(self, change: Change, error: Exception) -> None:
         """The store can't take what the run wants written: end the run, saying so."""
@@ -299,6 +310,8 @@ class Execution:
         except KagziError as error:  # what an earlier attempt of the run made no longer fits its type
             self._set_aside(error)
             return
+        if self._body.receives and not self._draining:
+            self._receive_mail()
         if self._draining:
             if not self.is_settling:
                 self.release()
@@ -307,6 +320,25 @@ class Execution:
         elif self._timers:
             self._fire_due_timers()
             self._timers.arm(self._host.clock, self._alarm)
+
+    @property
+    def inbox(self) -> int:
+        """How many messages the run was ever sent, as far as is known here."""
+        return self._body.mailbox.inbox
+
+    def mail(self, messages: Sequence[Message], inbox: int) -> None:
+        """Messages have come. A plain callback only."""
+        self._body.mailbox.put(messages, inbox)
+        self._alarm()
+
+    def _receive_mail(self) -> None:
+        """Give messages to those who wait for them, first come first served."""
+        body = self._body
+        for step_id, receive in list(body.receives.items()):
+            message = body.mailbox.take(MessageKind.SIGNAL, receive.name)
+            if message is not None:
+                del body.receives[step_id]
+                self._submit(*self._recorder.receipt(receive, message))
 
     def _drain(self) -> None:
         began = monotonic()
@@ -337,17 +369,22 @@ class Execution:
                 self._timers.arm(self._host.clock, self._alarm)
             return
         due = self._timers.next_due()
-        if due is None:
+        if due is None and not self._body.receives:
             self._fail(stuck())
-        elif due - self._host.clock.now() <= max(self._host.park_after, self._recorder.seq * _PATIENCE):
+        elif due is not None and due - self._host.clock.now() <= self._patience():
             self._timers.arm(self._host.clock, self._alarm)
         else:
-            waits = msgspec.json.encode(self._timers.describe()).decode()
-            self._close(
-                lifecycle.park(
-                    self.run_id, self.fence, wake_at=due, waits=waits, inbox=self._claim.inbox, at=self._place()
-                )
-            )
+            self._park(due)
+
+    def _patience(self) -> timedelta:
+        return max(self._host.park_after, self._recorder.seq * _PATIENCE)
+
+    def _park(self, due: datetime | None) -> None:
+        signals = dict.fromkeys(f"signal {receive.name!r}" for receive in self._body.receives.values())
+        waits = msgspec.json.encode([*itertools.islice(signals, _SHOWN), *self._timers.describe()]).decode()
+        self._close(
+            lifecycle.park(self.run_id, self.fence, wake_at=due, waits=waits, inbox=self.inbox, at=self._place())
+        )
 
     def _place(self) -> ParkedAt:
         asked = itertools.islice(self._body.asked.items(), PARKED_ON)
@@ -416,7 +453,7 @@ class Execution:
                 until=now + SECOND_LOOK,
                 waits=msgspec.json.encode([f"code that fits its record: {described.message}"]).decode(),
                 error=failures.encode_error(described),
-                inbox=self._claim.inbox,
+                inbox=self.inbox,
             )
         )
 

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from kagzi.authoring.calls import Sleep, StepCall
-from kagzi.engine.deliveries import Delivery, decode_record
+from kagzi.authoring.calls import Receive, Sleep, StepCall
+from kagzi.engine.deliveries import Delivery, decode_message, decode_record
 from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.runner import RunningStep
 from kagzi.engine.time import EngineClock
@@ -15,6 +15,7 @@ from kagzi.engine.timers import Timer
 from kagzi.errors import StepFailed
 from kagzi.model.change import Change
 from kagzi.model.claim import Claim
+from kagzi.model.message import Message
 from kagzi.model.step import StepKind, StepRecord, Tries
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
@@ -39,7 +40,23 @@ class Retry:
         self.call = call
 
 
-Consequence = Delivery | Retry
+class Receipt(Delivery):
+    """What a change that receives a message brings: its delivery, and the message, should nobody wait any more."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, delivery: Delivery, message: Message) -> None:
+        super().__init__(delivery.step_id, delivery.value, delivery.failure)
+        self.message = message
+
+
+class Done:
+    """What a change brings that nothing follows from."""
+
+    __slots__ = ()
+
+
+Consequence = Delivery | Retry | Done
 """What happens once a change is durable."""
 
 
@@ -146,6 +163,24 @@ class Recorder:
             replaces=self._is_later_attempt,
         )
         return change, Delivery(timer.step_id, None)
+
+    def receipt(self, receive: Receive[Any], message: Message) -> tuple[Change, Consequence]:
+        """A wait for a signal receives a message."""
+        delivery = decode_message(receive, message.payload, self._around.payloads)
+        change = lifecycle.receive(
+            self._claim.run_id,
+            self._claim.fence,
+            message,
+            step_id=receive.step_id,
+            seq=self._next(),
+            replaces=self._is_later_attempt,
+        )
+        return change, Receipt(delivery, message)
+
+    def putting_back(self, message: Message) -> tuple[Change, Consequence]:
+        """A message was received in vain."""
+        change = lifecycle.put_back(self._claim.run_id, self._claim.fence, position=message.position)
+        return change, Done()
 
     def marking(self, marker: str) -> tuple[Change, Consequence]:
         """The body took the changed path at a `ctx.patched`."""

@@ -8,6 +8,7 @@ from kagzi.authoring.definitions import Definition
 from kagzi.engine.body import Body, kind_of
 from kagzi.engine.deliveries import decode_record
 from kagzi.engine.history import History
+from kagzi.engine.mailbox import message_of
 from kagzi.engine.mentions import names_in
 from kagzi.errors import DivergenceError
 from kagzi.model.claim import Claim
@@ -54,14 +55,19 @@ class Replay:
                 history.advance()
                 continue
             operation = body.asked.get(record.step_id)
+            if record.message is not None:
+                body.mailbox.received(record.message)
             if operation is not None and kind_of(operation) is record.kind:
                 history.advance()
                 body.timers.discard(record.step_id)
+                body.receives.pop(record.step_id, None)
                 at = record.finished_at or self._claim.started_at  # a damaged row may have lost its time (P23)
                 body.deliver(decode_record(operation, record, self._payloads), at)
                 self._drain()
             elif operation is None and record.step_id in body.withdrawn:
                 history.advance()
+                if record.message is not None:
+                    body.mailbox.put_back(message_of(record))
             else:
                 raise self._divergence(history.rest(), parked=False)
         waited = history.missed({step_id: kind_of(asked) for step_id, asked in body.asked.items()})

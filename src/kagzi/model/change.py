@@ -48,7 +48,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `records` are inserted (an operation already finished stays as it is), `failed` executions noted, then `transition`
     is applied; all or none. `replaces` lets the records take the place of what an earlier attempt of the run recorded
-    for the same operations.
+    for the same operations. `received` are the positions of the messages that the records received; `returned` of those
+    that were received and that nobody waited for any more: they are unreceived again.
     """
 
     run_id: RunId
@@ -56,6 +57,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     records: tuple[StepRecord, ...] = ()
     failed: tuple[FailedAttempt, ...] = ()
     replaces: bool = False
+    received: tuple[int, ...] = ()
+    returned: tuple[int, ...] = ()
     transition: Transition | None = None
 
 

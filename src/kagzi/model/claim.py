@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from kagzi.model.message import Message
 from kagzi.model.run import RunId, WorkerKey
 from kagzi.model.step import StepRecord, Tries
 
@@ -29,6 +30,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     Where the run is in a later attempt, `history` holds only what this attempt has recorded (after `reopened_seq`), and
     `earlier` what the ones before it finished, by step_id: it is handed out when the body asks for it. `started_at` is
     when this attempt was first taken, and where workflow time begins.
+
+    `inbox` counts the messages that ever came, and `mail` holds those that no record has received.
     """
 
     run_id: RunId
@@ -48,6 +51,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     parked: str | None = None
     earlier: dict[str, StepRecord] = {}
     reopened_seq: int = 0
+    mail: tuple[Message, ...] = ()
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):

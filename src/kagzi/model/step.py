@@ -69,7 +69,8 @@ class Step:
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A finished operation at its place `seq` (1, 2, ...) in the order of delivery; what a replay delivers again.
 
-    `output` and `error` are encoded text. `finished_at` is given by the store at the commit and None before.
+    `output` and `error` are encoded text. `finished_at` is given by the store at the commit and None before. `message`
+    is the position of the message that a SIGNAL received.
     """
 
     step_id: str
@@ -82,6 +83,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     started_at: datetime | None = None
     finished_at: datetime | None = None
     child_run_id: RunId | None = None
+    message: int | None = None
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from kagzi.model.change import Change, ParkedAt, Transition
 from kagzi.model.error import StepError
+from kagzi.model.message import Message
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepKind, StepRecord, StepStatus
 from kagzi.rules.failures import encode_error
@@ -94,6 +95,27 @@ def hand_out(run_id: RunId, fence: int, earlier: StepRecord, *, seq: int) -> Cha
         child_run_id=earlier.child_run_id,
     )
     return Change(run_id=run_id, fence=fence, records=(record,), replaces=True)
+
+
+def receive(
+    run_id: RunId,
+    fence: int,
+    message: Message,
+    *,
+    step_id: str,
+    seq: int,
+    replaces: bool = False,
+) -> Change:
+    """A wait for a signal receives `message`, which nobody else receives any more."""
+    record = StepRecord(
+        step_id=step_id, seq=seq, kind=StepKind.SIGNAL, output=message.payload, message=message.position
+    )
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces, received=(message.position,))
+
+
+def put_back(run_id: RunId, fence: int, *, position: int) -> Change:
+    """A message was received by a wait that had been given up meanwhile: it stays for the next."""
+    return Change(run_id=run_id, fence=fence, returned=(position,))
 
 
 def mark(run_id: RunId, fence: int, *, step_id: str, seq: int, replaces: bool = False) -> Change:

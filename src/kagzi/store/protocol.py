@@ -6,13 +6,14 @@ or does not answer in time, and may be called concurrently. "Now" is always the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -26,6 +27,7 @@ class Hint(Enum):
     RUNS_DUE = auto()
     RUNS_ENDED = auto()
     DRAIN_ASKED = auto()
+    MAIL_CAME = auto()
 
 
 HintListener = Callable[[Hint], None]
@@ -97,6 +99,21 @@ class Store(Protocol):
         They are SLEEPING with an error, and would be due `within` that time anyway. Nobody is told of it: the worker
         that asks is to claim next. The cost grows with the runs that fall due within that time.
         """
+
+    # -- mailboxes ---------------------------------------------------------------------------------------------
+
+    async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
+        """Put messages into the mailboxes of runs, in one commit, and answer each in order.
+
+        Positions follow the order of commits. A run that sleeps is due at once. Nothing is written for a run that has
+        ended, or that has a message of the same dedup_key: doing it again is safe where a key is given.
+        """
+
+    async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
+        """Give the unreceived messages of those runs of a worker whose counter is beyond what it has `seen`."""
+
+    async def undelivered(self, run_id: RunId) -> list[Message]:
+        """List the messages that no record of the run has received, in order."""
 
     # -- workers -----------------------------------------------------------------------------------------------
 

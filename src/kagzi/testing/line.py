@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
@@ -12,6 +12,7 @@ import msgspec
 
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -87,6 +88,16 @@ class Line:
 
     async def reconsider(self, request: ClaimRequest, *, within: timedelta) -> int:
         return await self._ask(self._store.reconsider, request, within=within)
+
+    async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
+        self.writes += 1
+        return await self._ask(self._store.post, messages)
+
+    async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
+        return await self._ask(self._store.mail, worker, seen)
+
+    async def undelivered(self, run_id: RunId) -> list[Message]:
+        return await self._ask(self._store.undelivered, run_id)
 
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._ask(self._store.register, registration)

@@ -38,6 +38,7 @@ from kagzi.worker.lag import LagWatch
 from kagzi.worker.lease import Lease
 from kagzi.worker.load import Gauge
 from kagzi.worker.loops import Loops
+from kagzi.worker.mailing import Mailing
 from kagzi.worker.recovering import Recovering
 from kagzi.worker.retiring import Retiring
 from kagzi.worker.signals import stop_on_signals
@@ -100,6 +101,7 @@ class Worker:
         )
         self._lease = Lease(app.store, config, observe=app.clock.observe)
         self._claiming = Claiming(self)
+        self._mailing = Mailing(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
         self._heartbeat = Heartbeat(self, self._lease, Gauge(self, self._lag))
         self._retiring = Retiring(self)
@@ -208,6 +210,7 @@ class Worker:
                 "claims": self._claiming.run,
                 "heartbeat": self._heartbeat.run,
                 "recovery": recovering.run,
+                "mail": self._mailing.run,
                 "orders": self._retiring.run,
             },
         )
@@ -326,6 +329,8 @@ class Worker:
         match hint:
             case Hint.RUNS_DUE:
                 self._claiming.wake()
+            case Hint.MAIL_CAME:
+                self._mailing.wake()
             case Hint.DRAIN_ASKED:
                 self._retiring.look()
             case Hint.RUNS_ENDED:  # for those who wait for a run

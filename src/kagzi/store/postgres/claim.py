@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +13,13 @@ import msgspec
 from kagzi.clock import monotonic
 from kagzi.ids import is_id
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.message import Message
 from kagzi.model.run import RunId
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.floors import SLOW, Floors, Lane
+from kagzi.store.postgres.mail import Post
 from kagzi.store.postgres.rows import RECORD_COLUMNS, readable, step_record
 from kagzi.store.sql.histories import Histories, sort_histories
 
@@ -194,8 +196,9 @@ _NOW, _NEXT_DUE, _HUNGRY, _TOOK_S, _LANES_FOUND, _DUE_AT, _RUN = range(7)
 class Claimer:
     """The verb `claim`."""
 
-    def __init__(self, connections: Connections, names: Names) -> None:
+    def __init__(self, connections: Connections, names: Names, post: Post) -> None:
         self._connections = connections
+        self._post = post
         self._floors = Floors()
         self._everywhere = names.fill(_EVERYWHERE)
         self._further_on = names.fill(_FURTHER_ON)
@@ -260,10 +263,11 @@ class Claimer:
         steps = await self._connections.fetch(self._histories, array_text(begun)) if begun else ()
         reopened = {row[0]: (row[13], row[9]) for row in rows if row[13]}
         histories = sort_histories(steps, step_record, reopened=reopened, as_moment=lambda moment: moment)
-        return tuple(_claim(row, histories) for row in rows)
+        mail = await self._post.unreceived([row[0] for row in rows if row[8]])
+        return tuple(_claim(row, histories, mail) for row in rows)
 
 
-def _claim(row: tuple[Any, ...], histories: Histories) -> Claim:
+def _claim(row: tuple[Any, ...], histories: Histories, mail: Mapping[RunId, Sequence[Message]]) -> Claim:
     run_id = row[0]
     return Claim(
         run_id=run_id,
@@ -283,4 +287,5 @@ def _claim(row: tuple[Any, ...], histories: Histories) -> Claim:
         tries=histories.tries.get(run_id, {}),
         earlier=histories.earlier.get(run_id, {}),
         reopened_seq=row[13],
+        mail=tuple(mail.get(run_id, ())),
     )

@@ -9,6 +9,8 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
+import msgspec
+
 from kagzi.model.change import Applied, Change, Committed, Transition
 from kagzi.model.run import RunId
 from kagzi.model.step import FailedAttempt, StepRecord
@@ -17,6 +19,7 @@ from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED
 
+_LAST_SET = "child_run_id = excluded.child_run_id"
 _ON_CONFLICT = """
     -- Finished operations are immutable; one that was only shown as open is finished now.
     ON CONFLICT (run_id, step_id) DO UPDATE SET
@@ -86,22 +89,41 @@ held AS MATERIALIZED (
 )
 """
 
-_STORED = f"""
+
+def _stored(*, rare: bool) -> str:
+    """The records of a batch; `rare` ones may replace others, and receive messages."""
+    return f"""
 , stored AS (
-    INSERT INTO {{schema}}.step_runs ({_COLUMNS})
+    INSERT INTO {{schema}}.step_runs ({_COLUMNS} {", message" if rare else ""})
     SELECT (SELECT runs FROM asked)[n.place], n.step_id, n.seq, coalesce(n.kind, 'STEP'),
         coalesce(n.status, 'COMPLETED'), n.output, n.error, coalesce(n.attempts, 1), n.started_at, now(),
-        n.child_run_id
+        n.child_run_id {", n.message" if rare else ""}
     FROM ROWS FROM (
         unnest($3::text::integer[]),
         json_to_recordset($4::json) AS (
             step_id text, seq integer, kind text, status text, output text, error text, attempts integer,
-            started_at timestamptz, child_run_id uuid
+            started_at timestamptz, child_run_id uuid {", message integer" if rare else ""}
         )
-    ) AS n (place, step_id, seq, kind, status, output, error, attempts, started_at, child_run_id)
+    ) AS n (
+        place, step_id, seq, kind, status, output, error, attempts, started_at, child_run_id
+        {", message" if rare else ""}
+    )
     WHERE (SELECT mine FROM held)[n.place]
-    {_ON_CONFLICT}
+    {_ON_CONFLICT if not rare else _ON_CONFLICT.replace(_LAST_SET, _LAST_SET + ", message = excluded.message")}
+    {_OF_AN_EARLIER_ATTEMPT if rare else ""}
     RETURNING 1
+)
+"""
+
+
+# Messages that the records received, and those that are unreceived again.
+_RECEIVED = """
+, received AS (
+    UPDATE {schema}.messages AS m SET received_seq = n.seq
+    FROM ROWS FROM (
+        unnest($9::text::integer[]), json_to_recordset($10::json) AS (position integer, seq integer)
+    ) AS n (place, position, seq)
+    WHERE m.run_id = (SELECT runs FROM asked)[n.place] AND m.position = n.position AND (SELECT mine FROM held)[n.place]
 )
 """
 
@@ -174,12 +196,11 @@ _TELL = f""",
     (SELECT {TELL_DUE} FROM transited WHERE available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1)
 """
 
-_RECORDS = _HELD + _STORED + _ANSWER + " FROM held"
-_RECORDS_AND_TRANSITIONS = _HELD + _STORED + _transited(again=False) + _ANSWER + _TELL + " FROM held"
+_RECORDS = _HELD + _stored(rare=False) + _ANSWER + " FROM held"
+_RECORDS_AND_TRANSITIONS = _HELD + _stored(rare=False) + _transited(again=False) + _ANSWER + _TELL + " FROM held"
 
 # What few batches hold: executions that failed, new attempts of runs and what is recorded in them.
-_STORED_AGAIN = _STORED.replace(_ON_CONFLICT, _ON_CONFLICT + _OF_AN_EARLIER_ATTEMPT)
-_EVERYTHING = _HELD + _STORED_AGAIN + _FAILED + _transited(again=True) + _ANSWER + _TELL + " FROM held"
+_EVERYTHING = _HELD + _stored(rare=True) + _FAILED + _RECEIVED + _transited(again=True) + _ANSWER + _TELL + " FROM held"
 
 # After an answer that isn't plain: what is there now? Rare (an earlier try of ours, or a lost lease).
 _RUNS_THERE = """
@@ -218,7 +239,7 @@ class Committer:
 
     async def _commit_one(self, change: Change) -> list[Row]:
         transition = change.transition
-        if change.failed or change.replaces:
+        if change.failed or change.replaces or change.received or change.returned:
             return []
         if transition is None:
             if len(change.records) == 1:
@@ -239,6 +260,7 @@ class Committer:
         if batch.is_rare:
             arguments += array_text(batch.transition_places), rows_json(batch.transitions)
             arguments += array_text(batch.failed_places), rows_json(batch.failed)
+            arguments += array_text(batch.received_places), rows_json(batch.received)
             sql = self._everything
         elif batch.transitions:
             arguments += array_text(batch.transition_places), rows_json(batch.transitions)
@@ -318,6 +340,8 @@ class _Batch:
         "fences",
         "is_rare",
         "places",
+        "received",
+        "received_places",
         "record_places",
         "records",
         "runs",
@@ -335,6 +359,8 @@ class _Batch:
         self.transition_places: list[int] = []
         self.failed: list[FailedAttempt] = []
         self.failed_places: list[int] = []
+        self.received: list[_Receipt] = []
+        self.received_places: list[int] = []
         self.is_rare = False
         seen: set[tuple[int, str]] = set()
         for change in sorted(changes, key=_run_id):
@@ -356,10 +382,26 @@ class _Batch:
                 self.is_rare |= change.transition.reopened_seq is not None
             if change.replaces:
                 self.is_rare = True
+            if change.received or change.returned:
+                self._receive(change, place)
             if change.failed:
                 self.failed += change.failed
                 self.failed_places += [place] * len(change.failed)
                 self.is_rare = True
+
+    def _receive(self, change: Change, place: int) -> None:
+        self.is_rare = True
+        receipts = [_Receipt(position, change.records[0].seq) for position in change.received]
+        receipts += [_Receipt(position, None) for position in change.returned]
+        self.received += receipts
+        self.received_places += [place] * len(receipts)
+
+
+class _Receipt(msgspec.Struct, frozen=True, gc=False):
+    """A message and the record that received it; None takes that back."""
+
+    position: int
+    seq: int | None
 
 
 _run_id = attrgetter("run_id")

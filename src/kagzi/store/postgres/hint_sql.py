@@ -6,6 +6,7 @@ said that he wants to know: a worker by `hungry`, a waiter by `awaited`.
 
 DUE = "due"
 ENDED = "ended"
+MAIL = "mail"
 DRAIN = "drain"
 
 SOMEBODY_IDLE = """EXISTS (
@@ -14,4 +15,5 @@ SOMEBODY_IDLE = """EXISTS (
 
 TELL_DUE = f"pg_notify({{channel}}, '{DUE}')"
 TELL_ENDED = f"pg_notify({{channel}}, '{ENDED}')"
+TELL_MAIL = f"pg_notify({{channel}}, '{MAIL}')"
 TELL_DRAIN = f"pg_notify({{channel}}, '{DRAIN}')"

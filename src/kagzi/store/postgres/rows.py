@@ -102,7 +102,7 @@ def stored_step(row: Row) -> StoredStep:
 
 RECORD_COLUMNS = f"""s.run_id::text, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts,
     {readable("s.started_at")}, {readable("s.finished_at")}, s.child_run_id::text, {readable("s.wake_at")},
-    s.earlier_attempts, s.run_attempt"""
+    s.earlier_attempts, s.run_attempt, s.message"""
 
 
 def step_record(row: Row) -> StepRecord:
@@ -118,6 +118,7 @@ def step_record(row: Row) -> StepRecord:
         started_at=row[8],
         finished_at=row[9],
         child_run_id=row[10],
+        message=row[14],
     )
 
 

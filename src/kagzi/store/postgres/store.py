@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+from kagzi.ids import is_id
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -21,6 +23,7 @@ from kagzi.store.postgres.commit import Committer
 from kagzi.store.postgres.connections import Connections
 from kagzi.store.postgres.health import HealthReader
 from kagzi.store.postgres.hints import Ear
+from kagzi.store.postgres.mail import Post
 from kagzi.store.postgres.migrate import Migrator
 from kagzi.store.postgres.reading import Reader
 from kagzi.store.postgres.start import Starter
@@ -46,7 +49,8 @@ class PostgresStore:
         self._migrator = Migrator(self._looking, address, names)
         self._starter = Starter(self._writing, names)
         self._committer = Committer(self._writing, names)
-        self._claimer = Claimer(self._writing, names)
+        self._post = Post(self._writing, names)
+        self._claimer = Claimer(self._writing, names, self._post)
         self._register = Register(self._writing, names)
         self._reader = Reader(self._looking, names)
         self._versions = Versions(self._looking, names)
@@ -84,6 +88,17 @@ class PostgresStore:
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self._claimer.claim(request)
+
+    # -- mailboxes ---------------------------------------------------------------------------------------------
+
+    async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
+        return await self._post.post(messages)
+
+    async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
+        return await self._post.mail(worker, seen)
+
+    async def undelivered(self, run_id: RunId) -> list[Message]:
+        return (await self._post.unreceived([run_id])).get(run_id, []) if is_id(run_id) else []
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -12,8 +12,10 @@ import msgspec
 
 from kagzi.ids import is_id
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.message import Message
 from kagzi.model.run import RunId
 from kagzi.store.sql.histories import Histories, sort_histories
+from kagzi.store.sqlite.mail import unreceived
 from kagzi.store.sqlite.register import ALIVE
 from kagzi.store.sqlite.rows import RECORD_COLUMNS, Row, step_record
 from kagzi.store.sqlite.session import Session, each
@@ -183,10 +185,11 @@ def _with_histories(session: Session, rows: list[Row], *, fence_rises_by: int) -
     steps = session.rows(_HISTORIES, (_json(before),)) if before else ()
     reopened = {row[1]: (row[14], row[10]) for row in rows if row[14]}
     histories = sort_histories(steps, step_record, reopened=reopened, as_moment=moment_or_none)
-    return tuple(_as_claim(row, row[8] + fence_rises_by, session.now, histories) for row in rows)
+    mail = unreceived(session, [row[1] for row in rows if row[9]])
+    return tuple(_as_claim(row, row[8] + fence_rises_by, session.now, histories, mail) for row in rows)
 
 
-def _as_claim(row: Row, fence: int, now: int, histories: Histories) -> Claim:
+def _as_claim(row: Row, fence: int, now: int, histories: Histories, mail: Mapping[RunId, Sequence[Message]]) -> Claim:
     run_id = row[1]
     return Claim(
         run_id=run_id,
@@ -206,6 +209,7 @@ def _as_claim(row: Row, fence: int, now: int, histories: Histories) -> Claim:
         tries=histories.tries.get(run_id, {}),
         earlier=histories.earlier.get(run_id, {}),
         reopened_seq=row[14],
+        mail=tuple(mail.get(run_id, ())),
     )
 
 

@@ -47,6 +47,9 @@ _OF_AN_EARLIER_ATTEMPT = """
 _RECORD = BulkInsert(head=_INSERT_RECORD, row=_RECORD_ROW, tail=_ON_CONFLICT)
 _RECORD_AGAIN = f"{_INSERT_RECORD} VALUES {_RECORD_ROW} {_ON_CONFLICT} {_OF_AN_EARLIER_ATTEMPT}"
 
+_RECEIVE = "UPDATE messages SET received_seq = ?3 WHERE run_id = ?1 AND position = ?2"
+_MARK_RECEIVED = "UPDATE step_runs SET message = ?3 WHERE run_id = ?1 AND step_id = ?2"
+
 _NOTE_ATTEMPT = """
 INSERT INTO step_attempts (run_id, step_id, attempt, kind, message, error, at) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -102,7 +105,7 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
     rows = [_record_row(change, record, now) for change in every if not change.replaces for record in change.records]
     if rows and _RECORD.run(session.connection, rows) < len(rows):
         raise Doubtful
-    rare = [change for change in every if change.replaces or change.failed]
+    rare = [change for change in every if change.replaces or change.failed or change.received or change.returned]
     if not all(_write_rarities(session, change) for change in rare):
         raise Doubtful
     _let_go(session, [change for change in every if change.transition is not None])
@@ -154,6 +157,11 @@ def _write_rarities(session: Session, change: Change) -> bool:
     if change.replaces:
         for record in change.records:
             written &= session.write(_RECORD_AGAIN, _record_row(change, record, now)) > 0
+    for position in change.received:
+        session.write(_RECEIVE, (change.run_id, position, change.records[0].seq))
+        session.write(_MARK_RECEIVED, (change.run_id, change.records[0].step_id, position))
+    for position in change.returned:
+        session.write(_RECEIVE, (change.run_id, position, None))
     for failure in change.failed:
         noted = (failure.attempt, failure.kind, failure.message, failure.error, now)
         session.write(_NOTE_ATTEMPT, (change.run_id, failure.step_id, *noted))

@@ -107,7 +107,7 @@ def stored_step(row: Row) -> StoredStep:
 
 
 RECORD_COLUMNS = """s.run_id, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at,
-    s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts, s.run_attempt"""
+    s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts, s.run_attempt, s.message"""
 
 
 def step_record(row: Row) -> StepRecord:
@@ -123,6 +123,7 @@ def step_record(row: Row) -> StepRecord:
         started_at=moment_or_none(row[8]),
         finished_at=moment_or_none(row[9]),
         child_run_id=row[10],
+        message=row[14],
     )
 
 

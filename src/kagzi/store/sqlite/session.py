@@ -23,7 +23,7 @@ class Session:
     writes row by row and so knows what each did.
     """
 
-    __slots__ = ("careful", "connection", "drain", "due", "ended", "now")
+    __slots__ = ("careful", "connection", "drain", "due", "ended", "mail", "now")
 
     def __init__(self, connection: apsw.Connection, now: int, *, careful: bool = False) -> None:
         self.connection = connection
@@ -31,6 +31,7 @@ class Session:
         self.careful = careful
         self.due = False
         self.ended = False
+        self.mail = False
         self.drain = False
 
     def value(self, sql: str, arguments: tuple[Any, ...] = ()) -> Any:

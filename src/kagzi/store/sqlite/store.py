@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from kagzi.clock import utc_now
+from kagzi.ids import is_id
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -19,7 +21,7 @@ from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
-from kagzi.store.sqlite import forks, health, migrate, reading, register, versions
+from kagzi.store.sqlite import forks, health, mail, migrate, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
 from kagzi.store.sqlite.commit import COMMIT
@@ -103,6 +105,17 @@ class SqliteStore:
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self._write(CLAIM, request)
+
+    # -- mailboxes ---------------------------------------------------------------------------------------------
+
+    async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
+        return await self._write(mail.POST, messages) if messages else []
+
+    async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
+        return await self._read(mail.MAIL, mail.Looked(worker, seen))
+
+    async def undelivered(self, run_id: RunId) -> list[Message]:
+        return (await self._read(mail.UNRECEIVED, [run_id])).get(run_id, []) if is_id(run_id) else []
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -182,6 +182,8 @@ class Writer:
         if session is not None and self._listeners:
             if session.due:
                 hints = (Hint.RUNS_DUE,)
+            if session.mail:
+                hints += (Hint.MAIL_CAME,)
             if session.ended:
                 hints += (Hint.RUNS_ENDED,)
             if session.drain:

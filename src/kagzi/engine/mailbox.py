@@ -1,0 +1,82 @@
+"""The mailbox of a run in memory: messages that came and that no record has received."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from kagzi.model.message import Message, MessageKind
+from kagzi.model.step import StepRecord, step_name
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Mailbox:
+    """Messages in the order of their positions, by kind and name.
+
+    `inbox` counts all that the run was ever sent, as far as is known here: a run that parks says so, and is due at once
+    where more has come.
+    """
+
+    __slots__ = ("_known", "_waiting", "inbox")
+
+    def __init__(self, messages: Iterable[Message], inbox: int) -> None:
+        self._waiting: dict[tuple[MessageKind, str], list[Message]] = {}
+        self._known: set[int] = set()
+        self.inbox = inbox
+        self.put(messages, inbox)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, messages: Iterable[Message], inbox: int) -> None:
+        """Take in what has come; what is known already is passed over."""
+        self.inbox = max(self.inbox, inbox)
+        for message in messages:
+            if message.position not in self._known:
+                self._insert(message)
+
+    def put_back(self, message: Message) -> None:
+        """A message was received by somebody who no longer waited: it is the next again."""
+        if message.position not in self._known:
+            self._insert(message)
+
+    def _insert(self, message: Message) -> None:
+        self._known.add(message.position)
+        waiting = self._waiting.setdefault((message.kind, message.name), [])
+        bisect.insort(waiting, message, key=lambda each: each.position)
+
+    def take(self, kind: MessageKind, name: str) -> Message | None:
+        """The first message of this kind and name."""
+        key = kind, name
+        waiting = self._waiting.get(key)
+        if not waiting:
+            return None
+        message = waiting.pop(0)
+        self._known.discard(message.position)
+        if not waiting:
+            del self._waiting[key]
+        return message
+
+    def received(self, position: int) -> None:
+        """A record says that this message was received."""
+        if position not in self._known:
+            return
+        self._known.discard(position)
+        for key, waiting in list(self._waiting.items()):
+            waiting[:] = [message for message in waiting if message.position != position]
+            if not waiting:
+                del self._waiting[key]
+
+
+def message_of(record: StepRecord) -> Message:
+    """The message that a record received."""
+    assert record.message is not None
+    return Message(
+        position=record.message,
+        kind=MessageKind.SIGNAL,
+        name=step_name(record.step_id),
+        payload=record.output,
+        created_at=record.finished_at or _LONG_AGO,
+    )

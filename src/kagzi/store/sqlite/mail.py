@@ -1,0 +1,105 @@
+"""The mailboxes of runs: posting to them, and looking for what has come."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from kagzi.model.message import Mail, Message, MessageKind, NewMessage, Posted, PostOutcome
+from kagzi.model.run import TERMINAL, RunId, RunStatus, WorkerKey
+from kagzi.store.sqlite.rows import RUN_STATUSES, word
+from kagzi.store.sqlite.session import Session, each
+from kagzi.store.sqlite.times import moment
+
+
+class Looked(NamedTuple):
+    """What a worker asks for: its registration, and the counter of each of its runs as it knows it."""
+
+    worker: WorkerKey
+    seen: Mapping[RunId, int]
+
+
+_BY_RUN_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.run_id = ? AND r.namespace = ?"
+_BY_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.namespace = ? AND r.id = ?"
+_BY_KEY = "SELECT m.position FROM messages AS m WHERE m.run_id = ? AND m.dedup_key = ? AND m.dedup_key IS NOT NULL"
+
+_POST = """
+INSERT INTO messages (run_id, position, kind, name, payload, dedup_key, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+_COUNT = """
+UPDATE workflow_runs SET
+    inbox = ?2,
+    available_at = CASE WHEN status = 'SLEEPING' THEN min(coalesce(available_at, ?3), ?3) ELSE available_at END
+WHERE run_id = ?1
+"""
+
+_COUNTERS = "SELECT r.run_id, r.inbox FROM workflow_runs AS r WHERE r.worker_key = ? AND r.inbox > 0"
+
+_UNRECEIVED = """
+SELECT m.run_id, m.position, m.kind, m.name, m.payload, m.created_at
+FROM json_each(?) AS asked CROSS JOIN messages AS m INDEXED BY messages_unreceived
+WHERE m.run_id = asked.value AND m.received_seq IS NULL
+ORDER BY m.run_id, m.position
+"""
+
+_KINDS = {member.value: member for member in MessageKind}
+
+
+def _post(session: Session, messages: Sequence[NewMessage]) -> list[Posted]:
+    return [_post_one(session, message) for message in messages]
+
+
+def _post_one(session: Session, message: NewMessage) -> Posted:
+    run = _find(session, message)
+    if run is None:
+        return Posted(outcome=PostOutcome.NOT_FOUND)
+    run_id, status, inbox = run
+    status = word(RUN_STATUSES, status)
+    if message.dedup_key is not None:
+        there = session.value(_BY_KEY, (run_id, message.dedup_key))
+        if there is not None:
+            return Posted(outcome=PostOutcome.DUPLICATE, run_id=run_id, position=there, status=status)
+    if status in TERMINAL:
+        return Posted(outcome=PostOutcome.CLOSED, run_id=run_id, status=status)
+    position, now = inbox + 1, session.now
+    content = (message.kind, message.name, message.payload, message.dedup_key, now)
+    session.write(_POST, (run_id, position, *content))
+    session.write(_COUNT, (run_id, position, now))
+    session.due |= status is RunStatus.SLEEPING
+    session.mail |= status is RunStatus.RUNNING
+    return Posted(outcome=PostOutcome.POSTED, run_id=run_id, position=position, status=status)
+
+
+def _find(session: Session, message: NewMessage) -> tuple[Any, ...] | None:
+    if message.run_id is not None:
+        rows = session.rows(_BY_RUN_ID, (message.run_id, message.namespace))
+    else:
+        rows = session.rows(_BY_ID, (message.namespace, message.id))
+    return rows[0] if rows else None
+
+
+def _mail(session: Session, looked: Looked) -> Mail:
+    counters = dict(session.rows(_COUNTERS, (looked.worker,)))
+    news = [run_id for run_id, inbox in counters.items() if inbox > looked.seen.get(run_id, inbox)]
+    return Mail(inbox={run_id: counters[run_id] for run_id in news}, messages=unreceived(session, news))
+
+
+def unreceived(session: Session, run_ids: Sequence[RunId]) -> dict[RunId, list[Message]]:
+    """The messages of these runs that no record has received, in order."""
+    if not run_ids:
+        return {}
+    messages: defaultdict[RunId, list[Message]] = defaultdict(list)
+    for row in session.rows(_UNRECEIVED, (msgspec.json.encode(run_ids).decode(),)):
+        kind = _KINDS.get(row[2], row[2])
+        message = Message(position=row[1], kind=kind, name=row[3], payload=row[4], created_at=moment(row[5]))
+        messages[row[0]].append(message)
+    return dict(messages)
+
+
+POST = each(_post)
+MAIL = each(_mail)
+UNRECEIVED = each(unreceived)

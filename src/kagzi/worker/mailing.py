@@ -1,0 +1,58 @@
+"""Bringing mail to runs in memory: told by hints, found by polling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from kagzi.errors import StoreUnavailable
+from kagzi.model.message import Mail
+
+if TYPE_CHECKING:
+    from kagzi.worker.worker import Worker
+
+logger = logging.getLogger("kagzi.worker")
+
+
+class Mailing:
+    """One loop that looks for messages to the runs that a worker has."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something may have come: look."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._look()
+            except StoreUnavailable as error:
+                logger.warning("The database can't be reached; mail waits.", extra={"reason": str(error)})
+            except Exception:  # P23: whatever one row does to a look, the runs in memory must go on
+                logger.exception("Mail could not be fetched; it is tried again.")
+            # Jittered, so that a fleet of workers does not poll all at once.
+            wait_s = self._worker.config.poll_interval.total_seconds() * random.uniform(0.8, 1.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+
+    async def _look(self) -> None:
+        seen = self._worker.slots.inboxes()
+        if not seen:
+            return
+        mail = await self._worker.store.mail(self._worker.key, seen)
+        if mail.inbox:
+            # A plain callback: a body must not be drained inside a task (engine/loop.py).
+            asyncio.get_running_loop().call_soon(self._deliver, mail)
+
+    def _deliver(self, mail: Mail) -> None:
+        for run_id, inbox in mail.inbox.items():
+            self._worker.slots.deliver(run_id, mail.messages.get(run_id, []), inbox)

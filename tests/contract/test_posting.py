@@ -1,0 +1,222 @@
+"""The mailboxes of runs: `Store.post`, `Store.mail`, and what claims and commits know of messages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kagzi.model.change import Applied, Change
+from kagzi.model.claim import Claim
+from kagzi.model.message import MessageKind, NewMessage, PostOutcome
+from kagzi.model.run import RunId, RunStatus, WorkerKey
+from kagzi.model.step import StepKind, StepRecord
+from kagzi.store.protocol import Store
+from tests.contract.builders import (
+    FAR_AHEAD,
+    HOSTILE_TEXTS,
+    NAMESPACE,
+    a_change,
+    a_request,
+    a_run,
+    a_run_id,
+    a_worker,
+    asleep,
+    claim_one,
+    commit,
+    completed,
+    given_back,
+    kill,
+    start,
+    start_and_claim,
+)
+
+POSTED, DUPLICATE = PostOutcome.POSTED, PostOutcome.DUPLICATE
+
+
+def a_message(run_id: RunId | None = None, **fields: Any) -> NewMessage:
+    defaults: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "kind": MessageKind.SIGNAL,
+        "name": "opened",
+        "run_id": run_id,
+        "payload": "true",
+    }
+    return NewMessage(**(defaults | fields))
+
+
+def receiving(claim: Claim, position: int, *, seq: int = 1, payload: str = "true") -> Change:
+    record = StepRecord(step_id=f"0/opened#{seq}", seq=seq, kind=StepKind.SIGNAL, output=payload, message=position)
+    return Change(run_id=claim.run_id, fence=claim.fence, records=(record,), received=(position,))
+
+
+async def test_messages_have_places_in_the_order_of_their_commits(store: Store) -> None:
+    """P19."""
+    (run_id,) = await start(store)
+
+    first = await store.post([a_message(run_id), a_message(run_id, name="closed")])
+    (second,) = await store.post([a_message(run_id)])
+
+    assert [(posted.outcome, posted.position, posted.run_id) for posted in [*first, second]] == [
+        (POSTED, 1, run_id),
+        (POSTED, 2, run_id),
+        (POSTED, 3, run_id),
+    ]
+    assert [(message.position, message.name) for message in await store.undelivered(run_id)] == [
+        (1, "opened"),
+        (2, "closed"),
+        (3, "opened"),
+    ]
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS.keys())
+async def test_a_message_comes_back_as_it_was_given(store: Store, text: str) -> None:
+    """P24."""
+    (run_id,) = await start(store)
+
+    await store.post([a_message(run_id, payload=text, name=text[:200], dedup_key=text[:200])])
+
+    (message,) = await store.undelivered(run_id)
+    assert (message.payload, message.name, message.kind) == (text, text[:200], MessageKind.SIGNAL)
+
+
+async def test_a_run_is_found_by_its_own_id(store: Store) -> None:
+    (run_id,) = await start(store, a_run(id="order-7"))
+
+    posted = await store.post([a_message(id="order-7"), a_message(id="order-8"), a_message(a_run_id())])
+    strange = await store.post([a_message(run_id, namespace="elsewhere"), a_message(RunId("no id at all"))])
+
+    assert [each.outcome for each in posted] == [POSTED, PostOutcome.NOT_FOUND, PostOutcome.NOT_FOUND]
+    assert posted[0].run_id == run_id
+    assert [each.outcome for each in strange] == [PostOutcome.NOT_FOUND, PostOutcome.NOT_FOUND]
+
+
+async def test_a_run_keeps_one_message_for_each_key(store: Store, worker: WorkerKey) -> None:
+    claim = await start_and_claim(store, worker)
+    keyed = a_message(claim.run_id, dedup_key="click-1")
+
+    first, second = await store.post([keyed, keyed])
+    (third,) = await store.post([keyed])
+    await commit(store, receiving(claim, 1))
+    (late,) = await store.post([keyed])
+
+    assert (first.outcome, first.position) == (POSTED, 1)
+    assert [each.outcome for each in (second, third, late)] == [DUPLICATE] * 3
+    assert (third.position, late.position) == (1, 1)
+
+
+async def test_a_run_that_has_ended_takes_no_message(store: Store, worker: WorkerKey) -> None:
+    """P19."""
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id, dedup_key="in time")])
+    await commit(store, a_change(claim, transition=completed()))
+
+    late, again = await store.post([a_message(claim.run_id), a_message(claim.run_id, dedup_key="in time")])
+
+    assert (late.outcome, late.status) == (PostOutcome.CLOSED, RunStatus.COMPLETED)
+    assert again.outcome is DUPLICATE
+    assert [message.position for message in await store.undelivered(claim.run_id)] == [1]
+
+
+async def test_a_run_that_sleeps_is_due_at_once(store: Store, worker: WorkerKey) -> None:
+    sleeper, waiter = await start_and_claim(store, worker), await start_and_claim(store, worker)
+    await commit(store, a_change(sleeper, transition=asleep(FAR_AHEAD)), a_change(waiter, transition=asleep(None)))
+    assert (await store.claim(a_request(worker))).claims == ()
+
+    await store.post([a_message(sleeper.run_id), a_message(waiter.run_id)])
+
+    claims = (await store.claim(a_request(worker))).claims
+    assert {claim.run_id for claim in claims} == {sleeper.run_id, waiter.run_id}
+    assert [(claim.inbox, [message.position for message in claim.mail]) for claim in claims] == [(1, [1])] * 2
+
+
+async def test_a_run_that_is_for_later_is_not_due_before(store: Store, worker: WorkerKey) -> None:
+    """P18."""
+    (run_id,) = await start(store, a_run(available_at=FAR_AHEAD))
+
+    await store.post([a_message(run_id)])
+
+    assert (await store.claim(a_request(worker))).claims == ()
+
+
+async def test_mail_that_a_parking_run_has_not_seen_makes_it_due(store: Store, worker: WorkerKey) -> None:
+    """No wake-up is lost between the last look and the sleep."""
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id)])
+
+    await commit(store, a_change(claim, transition=asleep(FAR_AHEAD, inbox=0)))
+
+    (again,) = (await store.claim(a_request(worker))).claims
+    assert [message.position for message in again.mail] == [1]
+    await commit(store, a_change(again, transition=asleep(FAR_AHEAD, inbox=1)))
+    assert (await store.claim(a_request(worker))).claims == ()
+
+
+async def test_a_worker_finds_what_came_for_the_runs_that_it_has(store: Store, worker: WorkerKey) -> None:
+    first, second = await start_and_claim(store, worker), await start_and_claim(store, worker)
+    other = await start_and_claim(store, await a_worker(store))
+    await store.post([a_message(first.run_id), a_message(other.run_id), a_message(first.run_id, name="closed")])
+
+    mail = await store.mail(worker, {first.run_id: 0, second.run_id: 0})
+    seen = await store.mail(worker, {first.run_id: 2, second.run_id: 0})
+
+    assert mail.inbox == {first.run_id: 2}
+    assert [message.name for message in mail.messages[first.run_id]] == ["opened", "closed"]
+    assert (seen.inbox, seen.messages) == ({}, {})
+
+
+async def test_a_message_is_received_by_one_record(store: Store, worker: WorkerKey) -> None:
+    """P19."""
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id), a_message(claim.run_id, payload="false")])
+
+    committed = await commit(store, receiving(claim, 1))
+
+    await kill(store, worker)
+    again = await claim_one(store, await a_worker(store))
+    assert committed.outcomes == (Applied.APPLIED,)
+    assert [message.position for message in again.mail] == [2]
+    assert [(record.kind, record.output, record.message) for record in again.history] == [(StepKind.SIGNAL, "true", 1)]
+
+
+async def test_who_lost_the_run_receives_nothing(store: Store, worker: WorkerKey) -> None:
+    """P6."""
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id)])
+    await commit(store, a_change(claim, transition=given_back()))
+
+    committed = await commit(store, receiving(claim, 1))
+
+    assert committed.outcomes == (Applied.LOST,)
+    assert [message.position for message in await store.undelivered(claim.run_id)] == [1]
+
+
+async def test_a_receipt_that_is_written_again_is_there_once(store: Store, worker: WorkerKey) -> None:
+    """P4."""
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id)])
+    await commit(store, receiving(claim, 1))
+
+    committed = await commit(store, receiving(claim, 1))
+
+    assert committed.outcomes == (Applied.ALREADY,)
+    assert await store.undelivered(claim.run_id) == []
+
+
+async def test_a_message_that_was_received_in_vain_is_there_again(store: Store, worker: WorkerKey) -> None:
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id)])
+    await commit(store, receiving(claim, 1))
+
+    await commit(store, Change(run_id=claim.run_id, fence=claim.fence, returned=(1,)))
+
+    assert [message.position for message in await store.undelivered(claim.run_id)] == [1]
+
+
+async def test_many_who_post_at_once_get_places_of_their_own(store: Store) -> None:
+    (run_id,) = await start(store)
+
+    answers = await asyncio.gather(*(store.post([a_message(run_id)]) for _ in range(50)))
+
+    assert sorted(posted.position or 0 for (posted,) in answers) == list(range(1, 51))
