@@ -11,7 +11,8 @@ import kagzi
 from kagzi import blocking
 from kagzi.blocking import twins
 from tests.test_public_surface import PARAMETERS
-from tools.generate_blocking import ORIGINALS, TARGET, Original, Writing, blocking_words, generate
+from tools.generate_blocking import TARGET, Writing, blocking_words, generate
+from tools.twinned_classes import ORIGINALS, Original
 
 
 def test_the_twins_fit_the_async_classes() -> None:
