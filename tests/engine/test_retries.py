@@ -379,9 +379,9 @@ def test_a_result_that_no_longer_fits_its_type_sets_the_new_attempt_aside() -> N
 
     def asking(fn: Callable[[], Any]) -> Body:
         async def body(ctx: WorkflowContext) -> Any:
-            value = await ctx.step("value", fn)
-            await ctx.step("fail", Flaky(9))
-            return value
+            calls: list[Any] = [ctx.step("fail", Flaky(9)), ctx.step("value", fn)]
+            values = await asyncio.gather(*calls, return_exceptions=True)
+            raise ConnectionError(str(values))
 
         return body
 
@@ -397,6 +397,7 @@ def test_a_result_that_no_longer_fits_its_type_sets_the_new_attempt_aside() -> N
     transition = world.memory.transition
     assert transition is not None
     assert (transition.status, transition.reopened_seq) == (RunStatus.SLEEPING, None)
+    assert world.steps.executed == ["0/fail#1", "0/value#1"], "a step was begun although the code does not fit"
     assert "value" in (transition.waits or "")
 
 

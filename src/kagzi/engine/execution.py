@@ -172,6 +172,9 @@ class Execution:
         body = self._body
         fresh, body.fresh = body.fresh, []
         if not self._draining:
+            if self._recorder.has_earlier:
+                # A result that no longer fits its type stops the run before anything is executed (P16).
+                fresh.sort(key=lambda call: self._recorder.finished_earlier(call.step_id, StepKind.STEP) is None)
             take_up = self._execute if self._recorder.is_untried else self._take_up
             for call in fresh:
                 if body.asked.get(call.step_id) is call:
