@@ -27,7 +27,7 @@ class Mock:
         self.calls.append((args, kwargs))
         stand_in = self._stand_in
         if isinstance(stand_in, BaseException):
-            raise stand_in
+            raise stand_in.with_traceback(None)  # or it would grow with each call
         if not callable(stand_in):
             return stand_in
         value = stand_in(*args, **kwargs)

@@ -41,7 +41,8 @@ class Witness:
         self.death: str | None = None
         self.steps_called: set[str] = set()
         self.called_again: list[str] = []
-        self._durable: set[tuple[str, str]] = set()
+        self._finished: set[tuple[str, str]] = set()
+        self._failed: set[tuple[str, str]] = set()
 
     async def write(self, what: str, write: Callable[[], Awaitable[T]], change: Change | None = None) -> T:
         """Have something written, unless the process dies of it: raises Died then."""
@@ -50,14 +51,21 @@ class Witness:
         self._die_at(number, Moment.BEFORE)
         answer = await write()
         if change is not None:
-            self._durable.update((change.run_id, record.step_id) for record in change.records)
+            self._remember(change)
         self._die_at(number, Moment.AFTER)
         return answer
+
+    def _remember(self, change: Change) -> None:
+        for record in change.records:
+            among = self._failed if record.status is StepStatus.FAILED else self._finished
+            among.add((change.run_id, record.step_id))
+        if change.transition is not None and change.transition.reopened_seq is not None:
+            self._failed.clear()  # the next attempt of the run executes anew what had failed
 
     def called(self, run_id: str, step_id: str) -> None:
         """A step's function is called. Safe from any thread."""
         self.steps_called.add(step_id)
-        if (run_id, step_id) in self._durable:
+        if (run_id, step_id) in self._finished | self._failed:
             self.called_again.append(step_id)
 
     def _die_at(self, number: int, moment: Moment) -> None:
@@ -79,8 +87,14 @@ def describe(change: Change) -> str:
             parts.append(f"failure of step {name!r}")
         else:
             parts.append(f"checkpoint of step {name!r}")
+    parts += [
+        f"failed execution {failed.attempt} of step {step_name(failed.step_id)!r}"
+        for failed in change.failed
+        if failed.wake_at is not None  # else its record says so
+    ]
     if change.transition is not None:
-        parts.append(_TRANSITIONS[change.transition.status])
+        again = change.transition.reopened_seq is not None
+        parts.append("another attempt of the run" if again else _TRANSITIONS[change.transition.status])
     return ", ".join(parts)
 
 
