@@ -78,6 +78,17 @@ def fall_once(ledger: str) -> str:
     return "up again"
 
 
+@app.workflow("unlucky", retry=RetryPolicy.fixed(600, max_attempts=2))
+async def unlucky(ctx: WorkflowContext, policy: str) -> str:
+    """A step that never gets an answer, to be tried again in ten minutes, or else the run is."""
+    policies = {"step": RetryPolicy.fixed(600, max_attempts=3), "for ever": RetryPolicy.fixed(600, max_attempts=None)}
+    return await ctx.options(retry=policies.get(policy)).step("call", answer_never)
+
+
+def answer_never() -> str:
+    raise ConnectionError("no \x1b[31manswer")
+
+
 def compose(name: str) -> str:
     return f"Hello, {name}!"
 

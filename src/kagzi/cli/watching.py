@@ -78,13 +78,18 @@ def step_line(step: Step) -> str:
 def run_line(run: Run) -> str:
     """Where a run stands, on one line."""
     line = f"{clock_time(run.finished_at or datetime.now(UTC))}  {status_text(run.status, width=9)}  run {run.run_id}"
-    if run.status is RunStatus.SLEEPING:
+    if run.status is RunStatus.SLEEPING or _is_tried_again(run):
         line += f"  {waits_text(run)}"
     if run.crashes:
         line += f"  crashes {run.crashes}"
     if run.error is not None:
         line += f"  {printable(run.error.type)}: {printable(run.error.message)}"
     return line
+
+
+def _is_tried_again(run: Run) -> bool:
+    """Whether the run has failed and waits for its next attempt."""
+    return run.status is RunStatus.PENDING and run.error is not None and bool(run.waiting_for)
 
 
 def waits_text(run: Run) -> str:
@@ -96,6 +101,8 @@ def standing(run: Run) -> str:
     """What a run is doing, for somebody who waits for its end."""
     match run.status:
         case RunStatus.SLEEPING:
+            return f"The run {waits_text(run)}."
+        case RunStatus.PENDING if _is_tried_again(run):
             return f"The run {waits_text(run)}."
         case RunStatus.PENDING:
             return f"No worker has taken the run yet. One that knows {printable(run.workflow)!r} has to be running."

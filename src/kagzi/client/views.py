@@ -19,7 +19,8 @@ from kagzi.rules.retries import retrying
 def as_run(stored: StoredRun, payloads: Payloads, *, open_steps: Sequence[StoredStep] = ()) -> Run:
     """A run for people; what can't be decoded is None, and `unreadable` says why.
 
-    Those of its `open_steps` that are retrying are among what it waits for, even while it is in a worker's memory.
+    What it waits for is what it parked with, or else those of its `open_steps` that are retrying: then it is, or was,
+    in a worker's memory.
     """
     faults: list[str] = []
 
@@ -50,7 +51,7 @@ def as_run(stored: StoredRun, payloads: Payloads, *, open_steps: Sequence[Stored
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         wake_at=stored.available_at if stored.status in (RunStatus.SLEEPING, RunStatus.PENDING) else None,
-        waiting_for=tuple(dict.fromkeys((*_waits(stored.waits, faults), *_retries(open_steps)))),
+        waiting_for=_waits(stored.waits, faults) or _retries(open_steps, attempt=stored.attempts),
         worker_id=stored.worker_id or stored.worker_key,
         parent_run_id=stored.parent_run_id,
         tags=stored.tags,
@@ -82,15 +83,23 @@ def as_step(
         finished_at=stored.finished_at,
         wake_at=None if is_over else stored.wake_at,
         child_run_id=stored.child_run_id,
-        max_attempts=None if stored.max_attempts is None else stored.earlier_attempts + stored.max_attempts,
+        max_attempts=_most(stored),
         failed_attempts=tuple(
             Attempt(attempt=each.attempt, error=decode_error(each.error or ""), at=each.at) for each in failed
         ),
     )
 
 
-def _retries(open_steps: Sequence[StoredStep]) -> list[str]:
-    return [
+def _most(stored: StoredStep) -> int | None:
+    """How often an open step may be executed in all. A finished one may have been so in a later attempt of the run."""
+    if stored.seq is not None or stored.max_attempts is None:
+        return None
+    return stored.earlier_attempts + stored.max_attempts
+
+
+def _retries(open_steps: Sequence[StoredStep], *, attempt: int) -> tuple[str, ...]:
+    """The steps that this attempt of the run has executed and will execute again."""
+    return tuple(
         retrying(
             f"step {_name(step.step_id)!r}",
             made=step.attempts - step.earlier_attempts,
@@ -98,8 +107,8 @@ def _retries(open_steps: Sequence[StoredStep]) -> list[str]:
             at=step.wake_at,
         )
         for step in open_steps
-        if step.status is StepStatus.RETRYING and step.wake_at is not None
-    ]
+        if step.status is StepStatus.RETRYING and step.wake_at is not None and step.run_attempt == attempt
+    )
 
 
 def as_worker(stored: StoredWorker) -> RegisteredWorker:

@@ -48,7 +48,8 @@ class Step:
     """An operation as people see it. `output` is the decoded JSON value; times are the store's, in UTC.
 
     `attempts` counts executions. A RETRYING step is executed again at `wake_at`, `max_attempts` times in all (None:
-    without a limit). `failed_attempts` are those that failed, oldest first; only `WorkflowHandle.history` fills it.
+    without a limit, or finished). `failed_attempts` are those that failed, oldest first; only `WorkflowHandle.history`
+    fills it.
     """
 
     step_id: str
@@ -141,6 +142,7 @@ class StoredStep(msgspec.Struct, frozen=True, kw_only=True):
     child_run_id: RunId | None
     max_attempts: int | None = None
     earlier_attempts: int = 0
+    run_attempt: int = 1
 
 
 class OpenStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):

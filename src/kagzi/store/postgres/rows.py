@@ -78,7 +78,8 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
 
 
 STEP_COLUMNS = f"""s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, {readable("s.started_at")},
-    {readable("s.finished_at")}, {readable("s.wake_at")}, s.child_run_id::text, s.max_attempts, s.earlier_attempts"""
+    {readable("s.finished_at")}, {readable("s.wake_at")}, s.child_run_id::text, s.max_attempts, s.earlier_attempts,
+    s.run_attempt"""
 
 
 def stored_step(row: Row) -> StoredStep:
@@ -97,6 +98,7 @@ def stored_step(row: Row) -> StoredStep:
         child_run_id=row[10],
         max_attempts=row[11],
         earlier_attempts=row[12],
+        run_attempt=row[13],
     )
 
 

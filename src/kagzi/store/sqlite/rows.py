@@ -84,7 +84,7 @@ def stored_run(row: Row) -> StoredRun:
 
 
 STEP_COLUMNS = """s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at, s.finished_at,
-    s.wake_at, s.child_run_id, s.max_attempts, s.earlier_attempts"""
+    s.wake_at, s.child_run_id, s.max_attempts, s.earlier_attempts, s.run_attempt"""
 
 
 def stored_step(row: Row) -> StoredStep:
@@ -103,6 +103,7 @@ def stored_step(row: Row) -> StoredStep:
         child_run_id=row[10],
         max_attempts=row[11],
         earlier_attempts=row[12],
+        run_attempt=row[13],
     )
 
 
