@@ -120,6 +120,26 @@ ENDINGS = {
         version 1: 2380
         version 1 of workflow 'invoice' is deprecated: .*
     """,
+    "worker_management.py": """
+        fast: queues urgent, 50 slots
+        slow: queues mail, urgent, 5 slots
+        sent to the fire brigade
+        fast: STOPPED
+        ['sent to Ada', 'sent to Grace']
+    """,
+    "health_monitoring.py": """
+        before a worker is there: UNHEALTHY
+        database: HEALTHY, schema \\d+
+        queue chores: UNHEALTHY, 1 waiting
+        no worker takes runs
+        queue 'chores': no living worker serves version 1 of workflow 'tidy-up' on queue 'chores', .*
+        tidy
+        caretaker is HEALTHY
+        with a worker: HEALTHY
+        database: HEALTHY, schema \\d+
+        worker caretaker: HEALTHY
+        queue chores: HEALTHY, 0 waiting
+    """,
     "batch_processing.py": """
         25 files, 312 words, failed: ['file-13.txt is empty']
     """,
@@ -142,7 +162,8 @@ def test_an_example_says_what_it_shows(name: str, any_database_url: str, tmp_pat
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    told, expected = done.stdout.splitlines(), [line.strip() for line in ENDINGS[name].strip().splitlines()]
+    told = [line.strip() for line in done.stdout.splitlines()]
+    expected = [line.strip() for line in ENDINGS[name].strip().splitlines()]
     assert len(told) == len(expected), done.stdout
     for line, pattern in zip(told, expected, strict=True):
         assert re.fullmatch(_as_pattern(pattern), line), f"{line!r} is not {pattern!r}"
