@@ -167,6 +167,20 @@ def test_a_step_that_takes_too_long_for_waiting_is_executed_again_by_the_new_cod
     assert entries(ledger) == ["begun", "begun", "done"]
 
 
+def test_ctrl_c_twice_waits_for_no_step(folder: Path, sqlite_url: str, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    write(folder, "flows", SHOP.replace("{seconds}", "3600"))
+    with reloading(folder, "--shutdown-timeout", "600", url=sqlite_url) as process:
+        answer("run", "slow", "--args", f'["{ledger}"]', "--version", "1", "--detach", url=sqlite_url)
+        wait_until(lambda: entries(ledger) == ["begun"])
+        process.press_ctrl_c()
+        process.wait_for_line("The worker drains.")
+        process.press_ctrl_c()
+        status = process.wait(within_s=10)
+
+    assert status == 0
+
+
 def test_a_worker_that_is_killed_is_started_again_by_a_change(folder: Path, sqlite_url: str) -> None:
     with reloading(folder, url=sqlite_url) as process:
         (worker,) = answer("workers", "list", url=sqlite_url)["workers"]

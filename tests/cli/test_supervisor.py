@@ -139,6 +139,27 @@ def test_sigterm_lets_the_steps_in_flight_of_all_processes_finish(any_database_u
     assert [entries(ledger) for ledger in ledgers] == [["begun", "done"], ["begun", "done"]]
 
 
+def test_a_signal_to_every_process_at_once_lets_steps_finish_as_one_to_the_supervisor_does(
+    any_database_url: str, tmp_path: Path
+) -> None:
+    """What service managers do: each worker is signalled by them and by its supervisor."""
+    ledger = tmp_path / "ledger"
+    with a_worker("--processes", "2", "--json", url=any_database_url) as supervisor:
+        run = answer("run", "slow", "--args", f'["{ledger}", 1.5]', "--detach", url=any_database_url)
+        wait_until(lambda: entries(ledger) == ["begun"])
+        for pid in (*pids(supervisor), supervisor.pid):
+            os.kill(pid, signal.SIGTERM)
+        supervisor.wait_for_line("The worker drains.", times=2)
+        for pid in pids(supervisor):
+            os.kill(pid, signal.SIGTERM)
+        status = supervisor.wait()
+
+    found = answer("runs", "show", run["run_id"], url=any_database_url)
+    assert status == 0
+    assert entries(ledger) == ["begun", "done"]
+    assert [(step["name"], step["attempts"]) for step in found["steps"]] == [("work", 1)]
+
+
 def test_workers_leave_when_their_supervisor_is_killed(sqlite_url: str) -> None:
     with a_worker("--processes", "2", "--json", url=sqlite_url) as supervisor:
         supervisor.send(signal.SIGKILL)

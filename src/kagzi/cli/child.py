@@ -1,7 +1,8 @@
 """A worker process under one that keeps it.
 
 It has the read end of a pipe as its stdin, whose other end only its keeper holds: should that be killed, the worker
-reads the end of it, drains and leaves.
+reads the end of it, drains and leaves. What the keeper writes to it means that it is to stop at once. A second signal
+doesn't, for who stops a service may well send one to every process of it, and the keeper passes on its own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Child:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._ended = asyncio.ensure_future(process.wait())
+        self._was_asked = False
 
     @classmethod
     async def start(cls, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Child:
@@ -38,7 +40,10 @@ class Child:
         return self._process.pid
 
     def ask_to_stop(self) -> None:
-        """SIGTERM; the second makes it stop at once."""
+        """Have it drain; called again, have it stop at once."""
+        if self._was_asked and self._process.stdin is not None:
+            self._process.stdin.write(b"!")
+        self._was_asked = True
         self._send(signal.SIGTERM)
 
     async def ended(self, *, unless: asyncio.Event) -> bool:

@@ -14,6 +14,7 @@ from typing import NoReturn
 from kagzi.app.event_loops import new_event_loop
 from kagzi.cli.child import RETIRED
 from kagzi.clock import monotonic
+from kagzi.model.worker import WorkerState
 from kagzi.worker.health_port import HealthPort
 from kagzi.worker.vitals import Vitals
 from kagzi.worker.worker import Worker
@@ -27,7 +28,7 @@ _STDIN = 0
 def serve(worker: Worker, *, supervised: bool, health_socket: str | None = None) -> None:
     """Run a worker to its end on the fastest event loop there is, then leave even if a step's thread is still running.
 
-    `supervised`: stdin is a pipe whose end says that the supervisor is gone, and the exit status of a worker that was
+    `supervised`: stdin is a pipe to whoever keeps this process (child.py), and the exit status of a worker that was
     asked to drain is RETIRED. `health_socket`: a file where it asks how
     the worker is.
     """
@@ -65,7 +66,8 @@ async def _work(worker: Worker, *, supervised: bool, health_socket: str | None) 
     threads = ThreadPoolExecutor(thread_name_prefix="kagzi-thread")
     asyncio.get_running_loop().set_default_executor(threads)
     if supervised:
-        asyncio.get_running_loop().add_reader(_STDIN, _stop_with_supervisor, worker)
+        worker.signals_hurry = False
+        asyncio.get_running_loop().add_reader(_STDIN, _hear, worker)
     asked = HealthPort(Vitals(worker).answer, path=health_socket) if health_socket else contextlib.nullcontext()
     try:
         async with asked:
@@ -74,11 +76,16 @@ async def _work(worker: Worker, *, supervised: bool, health_socket: str | None) 
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _stop_with_supervisor(worker: Worker) -> None:
-    """The supervisor holds the other end of stdin and never writes: the end of it is the supervisor's."""
+def _hear(worker: Worker) -> None:
+    """Whoever keeps this process holds the other end of stdin: what is written is in a hurry, and its end is theirs."""
+    if os.read(_STDIN, 64):
+        worker.stop()
+        worker.stop()
+        return
     asyncio.get_running_loop().remove_reader(_STDIN)
-    logger.warning("The supervisor is gone; the worker drains.")
-    worker.stop()
+    if worker.state in (WorkerState.STARTING, WorkerState.RUNNING):
+        logger.warning("The supervisor is gone; the worker drains.")
+        worker.drain()
 
 
 def _threads_ended() -> bool:

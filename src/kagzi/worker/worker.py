@@ -109,6 +109,8 @@ class Worker:
         self._draining = Draining(self, self._claiming)
         self.parked = 0
         self.is_retired = False
+        self.signals_hurry = True
+        """Whether a second signal means to stop at once."""
         self._stop: _Stop | None = None
         self._stop_called = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -129,7 +131,7 @@ class Worker:
         at once. A second signal stops at once. Raises StoreUnavailable where the database can't be reached at the
         start; afterwards the worker waits for it. All the while KAGZI_HEALTH_PORT is answered, where it is set.
         """
-        with stop_on_signals(self.stop):
+        with stop_on_signals(lambda: self.stop() if self.signals_hurry else self.drain()):
             async with health_port(self, self._app.settings):
                 await self._run()
 
@@ -156,8 +158,7 @@ class Worker:
 
     async def shutdown(self) -> None:
         """Drain, and wait until the worker has stopped. Not to be called by the worker's own task."""
-        if self._stop is None:
-            self.stop()
+        self.drain()
         await self._stopped.wait()
         if self._task is not None:
             await self._task
@@ -169,13 +170,17 @@ class Worker:
             self._draining.hurry()
         self._stop_called.set()
 
+    def drain(self) -> None:
+        """Begin to drain; called again, without effect. Returns without waiting."""
+        if self._stop is None:
+            self.stop()
+
     def retire(self) -> None:
         """Drain, as somebody has asked for it through the register; whoever keeps this process is not to replace it."""
         if not self.is_retired:
             self.is_retired = True
             logger.info("The worker was asked to drain.", extra={"worker_id": self.worker_id})
-            if self._stop is None:
-                self.stop()
+            self.drain()
 
     async def _run(self) -> None:
         if self.state is not WorkerState.STARTING:
