@@ -57,12 +57,16 @@ class HostClock:
         self.lag = timedelta(0)
         self.alarms: list[HostAlarm] = []
 
-    def observe(self, now: datetime) -> None:
+    def observe(self, now: datetime, *, asked_at_s: float | None = None) -> None:
         """Known already."""
 
     def now(self) -> datetime:
         """What the engine takes for the time."""
         return self.store_now - self.lag
+
+    def latest(self) -> datetime:
+        """What the engine takes for a time that is not over."""
+        return self.store_now
 
     def call_at(self, when: datetime, callback: Callable[[], None]) -> Alarm:
         """Keep the callback for `ring`."""

@@ -112,7 +112,7 @@ class RetryingRunner(HostRunner):
 
     def end(self, step: RunningStep) -> None:
         """Call the step's function, which finds what it is part of."""
-        self._durable.failed_at[step.call.step_id] = self._clock.now()
+        self._durable.failed_at[step.call.step_id] = self._clock.store_now
         token = current_step.set(step)
         try:
             super().end(step)

@@ -429,7 +429,7 @@ class Execution:
         if wait is None:
             self._close(lifecycle.fail(self.run_id, self.fence, error=text))
             return
-        at = now + wait
+        at = self._host.clock.latest() + wait
         most = None if attempts.policy is None else attempts.policy.max_attempts
         waits = msgspec.json.encode([retrying("the run", made=attempts.made, most=most, at=at)]).decode()
         # One above the last, so that no place of the next attempt is one where this attempt may have parked.

@@ -135,7 +135,7 @@ class Recorder:
             described,
             attempt=running.attempt,
             started_at=running.started_at,
-            wake_at=None if wait is None else now + wait,
+            wake_at=None if wait is None else self._around.clock.latest() + wait,
             max_attempts=None if attempts.policy is None else attempts.policy.max_attempts,
             earlier=earlier,
             run_attempt=self._claim.attempts,

@@ -20,11 +20,14 @@ class Alarm(Protocol):
 class EngineClock(Protocol):
     """What the engine knows of the store's time."""
 
-    def observe(self, now: datetime) -> None:
-        """Take in an answer of the store that says what time it is there."""
+    def observe(self, now: datetime, *, asked_at_s: float | None = None) -> None:
+        """Take in an answer that says what time it is at the store; it was asked for at `asked_at_s` (monotonic)."""
 
     def now(self) -> datetime:
         """A moment that the store's clock has certainly reached."""
+
+    def latest(self) -> datetime:
+        """A moment that the store's clock has not passed: what is to wait from now on waits from then."""
 
     def call_at(self, when: datetime, callback: Callable[[], None]) -> Alarm:
         """Have `callback` called, as a plain callback of the event loop, when `now()` may have reached `when`.
@@ -40,16 +43,21 @@ class StoreClock:
     """The store's time, counted on from its latest answer by this process's monotonic clock.
 
     An answer was given before it arrived, so what is counted from its arrival lags behind the store's clock by half a
-    round trip and never runs ahead: a timer can't fire early (P18). The wall clock of this machine plays no part (P7).
+    round trip and never runs ahead: a timer can't fire early (P18). What is counted from when it was asked for is ahead
+    by the other half. The wall clock of this machine plays no part (P7).
     """
 
     def __init__(self) -> None:
         self._store_now: datetime | None = None
         self._observed_at = 0.0
+        self._answer: datetime | None = None
+        self._asked_at = 0.0
 
-    def observe(self, now: datetime) -> None:
-        """Take in an answer of the store that says what time it is there."""
+    def observe(self, now: datetime, *, asked_at_s: float | None = None) -> None:
+        """Take in an answer that says what time it is at the store; it was asked for at `asked_at_s` (monotonic)."""
         at = monotonic()
+        if asked_at_s is not None:
+            self._answer, self._asked_at = now, asked_at_s
         known = self._store_now
         # The latest moment wins: an answer that was slow to arrive says less than what can be counted on already.
         if known is None or now >= known + timedelta(seconds=at - self._observed_at):
@@ -59,6 +67,12 @@ class StoreClock:
         """A moment that the store's clock has certainly reached."""
         assert self._store_now is not None, "observe() comes first: no run is executed before a claim was answered"
         return self._store_now + timedelta(seconds=monotonic() - self._observed_at)
+
+    def latest(self) -> datetime:
+        """A moment that the store's clock has not passed: what is to wait from now on waits from then."""
+        if self._answer is None:
+            return self.now()
+        return max(self._answer + timedelta(seconds=monotonic() - self._asked_at), self.now())
 
     def call_at(self, when: datetime, callback: Callable[[], None]) -> Alarm:
         """Have `callback` called when `now()` may have reached `when`, or after an hour."""

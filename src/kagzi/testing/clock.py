@@ -40,11 +40,15 @@ class VirtualClock:
         self._alarms: list[tuple[datetime, int, VirtualAlarm]] = []
         self._ringing = 0
 
-    def observe(self, now: datetime) -> None:
+    def observe(self, now: datetime, *, asked_at_s: float | None = None) -> None:
         """Nothing to learn: the store asks this very clock."""
 
     def now(self) -> datetime:
         """The moment at which it stands. Safe from any thread."""
+        return self._now
+
+    def latest(self) -> datetime:
+        """The same."""
         return self._now
 
     def call_at(self, when: datetime, callback: Callable[[], None]) -> VirtualAlarm:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from kagzi.clock import since_boot
+from kagzi.clock import monotonic, since_boot
+from kagzi.engine.time import EngineClock
 from kagzi.ids import new_id
 from kagzi.model.run import WorkerKey
 from kagzi.model.step import OpenStep
@@ -23,10 +23,10 @@ class Lease:
     when it has passed, others may own our runs, whatever the answer said later (P9).
     """
 
-    def __init__(self, store: Store, config: WorkerConfig, *, observe: Callable[[datetime], None]) -> None:
+    def __init__(self, store: Store, config: WorkerConfig, *, clock: EngineClock) -> None:
         self._store = store
         self._config = config
-        self._observe = observe
+        self._clock = clock
         self.key = WorkerKey("")
         self._entering: WorkerKey | None = None
         self._deadline = 0.0
@@ -47,9 +47,9 @@ class Lease:
         while True:
             # Where an answer was lost, the same key goes again: the register shows no worker twice.
             key = self._entering = self._entering or WorkerKey(new_id())
-            sent = since_boot()
+            sent, asked_at_s = since_boot(), monotonic()
             answer = await self._store.register(self._registration(key, workflows))
-            self._observe(answer.now)
+            self._clock.observe(answer.now, asked_at_s=asked_at_s)
             self._entering = None
             if answer.alive:
                 break
@@ -74,11 +74,11 @@ class Lease:
 
     async def renew(self, *, state: WorkerState, load: str, open_steps: tuple[OpenStep, ...]) -> BeatAnswer:
         """Renew the lease, unless this registration was declared dead."""
-        sent = since_boot()
+        sent, asked_at_s = since_boot(), monotonic()
         answer = await self._store.beat(
             Beat(worker=self.key, lease=self._config.lease, state=state, load=load, open_steps=open_steps)
         )
-        self._observe(answer.now)
+        self._clock.observe(answer.now, asked_at_s=asked_at_s)
         self._renewed_at = sent
         if answer.alive:
             self._deadline = sent + self._config.lease.total_seconds()

@@ -99,7 +99,7 @@ class Worker:
             threads=app.settings.max_step_threads,
             processes=app.settings.max_step_processes,
         )
-        self._lease = Lease(app.store, config, observe=app.clock.observe)
+        self._lease = Lease(app.store, config, clock=app.clock)
         self._claiming = Claiming(self)
         self._mailing = Mailing(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
