@@ -37,6 +37,9 @@ class Moment(Enum):
 
 _HELD_S = 1.0
 
+CUTS = [Moment.BEFORE, Moment.AFTER, Moment.LATE]
+"""Where a statement is lost, or its answer."""
+
 
 class Cut:
     """A cut that is ordered, at the next statement of a verb."""

@@ -12,6 +12,8 @@ class Verb(Enum):
     CLAIM = "claim"
     HISTORY = "history"
     CHECKPOINT = "checkpoint"
+    FAILURE = "failure"
+    REOPENING = "reopening"
     PARK = "park"
     COMPLETION = "completion"
     HEARTBEAT = "heartbeat"
@@ -26,6 +28,10 @@ def verb_of(sql: str, arguments: bytes) -> Verb | None:
         return Verb.START
     if "status = 'RUNNING', fence = w.fence + 1" in sql:
         return Verb.CLAIM
+    if 'INSERT INTO "kagzi".step_attempts' in sql and b'"attempt":' in arguments:
+        return Verb.FAILURE
+    if b'"reopened_seq":' in arguments:
+        return Verb.REOPENING
     if "status = t.status" in sql:
         return Verb.COMPLETION if b"COMPLETED" in arguments else Verb.PARK if b"SLEEPING" in arguments else None
     if 'INSERT INTO "kagzi".step_runs' in sql and "finished_at" in sql:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from itertools import product
 
 import pytest
 
-from kagzi import Kagzi, OutcomeUnknown, Settings, StoreUnavailable, WorkflowHandle
+from kagzi import OutcomeUnknown, StoreUnavailable, WorkflowHandle
+from tests.faults.applications import application
 from tests.faults.database import query
-from tests.faults.fleet import QUICK
 from tests.faults.ledger import Ledger
-from tests.faults.proxy import Cut, Moment, Proxy
+from tests.faults.proxy import CUTS, Cut, Moment, Proxy
 from tests.faults.statements import Verb
-from tests.faults.workflows import STEPS, Chain, Pace, register_chain, step_id
+from tests.faults.workflows import STEPS, Pace, step_id
 
 pytestmark = pytest.mark.postgres
 
 DEADLINE_S = 15.0
 PACE = Pace(work_s=0.01, nap_s=0.12)
-CUTS = [Moment.BEFORE, Moment.AFTER, Moment.LATE]
 VERBS = [Verb.CLAIM, Verb.HISTORY, Verb.CHECKPOINT, Verb.PARK, Verb.COMPLETION, Verb.HEARTBEAT]
 
 
@@ -29,16 +27,6 @@ VERBS = [Verb.CLAIM, Verb.HISTORY, Verb.CHECKPOINT, Verb.PARK, Verb.COMPLETION, 
 async def proxy(newest_postgres_url: str) -> AsyncIterator[Proxy]:
     async with Proxy(newest_postgres_url) as proxy:
         yield proxy
-
-
-@asynccontextmanager
-async def application(url: str, ledger: Ledger, **variables: str) -> AsyncIterator[tuple[Kagzi, Chain]]:
-    """An application, connected, that knows `chain`."""
-    quick = {**QUICK, "KAGZI_HEARTBEAT_INTERVAL": "0.2", "KAGZI_PARK_AFTER": "0.05", **variables}
-    kagzi = Kagzi(settings=Settings.from_environment(quick, database_url=url))
-    chain = register_chain(kagzi, ledger)
-    async with kagzi:
-        yield kagzi, chain
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
-import apsw
 import pytest
 
 from kagzi import Kagzi
-from tests.faults.database import SQLITE, dump_runs, query
+from tests.faults.database import dump_runs, query
 from tests.faults.fleet import Fleet
+from tests.faults.pausing import pause_holding_no_lock
 from tests.faults.polling import until
 from tests.faults.verdict import check_chains
 from tests.faults.workflows import STEPS, TOO_LATE, Chain, Pace, register_chain, register_hedge
@@ -33,7 +32,7 @@ async def test_a_worker_that_stood_still_for_three_leases_writes_nothing_and_beg
         hedges = await kagzi.start_many(hedge, [Pace(work_s=1.2, nap_s=1.5)] * RUNS)
         await until(lambda: len(fleet.ledger.read()) >= STEPS + 2 * RUNS + 5, "the chains are at their second steps")
 
-        await _pause_holding_no_lock(fleet, sleeper)
+        await pause_holding_no_lock(fleet, sleeper)
         stopped_at = asyncio.get_running_loop().time()
         fleet.start(1, **ENVIRONMENT)
         tokens = await asyncio.gather(*[handle.result(timeout=30) for handle in chains])
@@ -67,26 +66,6 @@ async def _check_that_it_takes_runs_again(fleet: Fleet, chain: Chain, sleeper: i
     begun = len(fleet.ledger.read())
     await (await chain.start(Pace(work_s=0, nap_s=0))).result(timeout=30)
     assert {execution.pid for execution in fleet.ledger.read()[begun:]} == {sleeper}
-
-
-async def _pause_holding_no_lock(fleet: Fleet, pid: int) -> None:
-    """Stop a process; on SQLite not in the middle of a commit, for the file's lock would stay locked with it."""
-    fleet.pause(pid)
-    while fleet.url.startswith(SQLITE) and _is_locked(fleet.url):
-        fleet.go_on(pid)
-        await asyncio.sleep(0.001)
-        fleet.pause(pid)
-
-
-def _is_locked(url: str) -> bool:
-    connection = apsw.Connection(url.removeprefix(SQLITE))
-    try:
-        with suppress(apsw.BusyError):
-            connection.execute("BEGIN IMMEDIATE; ROLLBACK")
-            return False
-        return True
-    finally:
-        connection.close()
 
 
 def _registrations(fleet: Fleet, pid: int) -> int:
