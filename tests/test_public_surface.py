@@ -89,6 +89,7 @@ HEALTH = {
 }
 NOUNS = {
     "ErrorKind",
+    "MessageKind",
     "RegisteredWorker",
     "Run",
     "RunStatus",
@@ -98,6 +99,7 @@ NOUNS = {
     "StepInfo",
     "StepKind",
     "StepStatus",
+    "Undelivered",
     "WorkerState",
     "WorkflowVersion",
 }
@@ -142,6 +144,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.start_workflow_version: "self, name, version, /, *args, **kwargs",
     Kagzi.start_many: "self, workflow, inputs, **options",
     Kagzi.options: "self, **options",
+    Kagzi.signal: "self, id, signal, value, *, dedup_key",
     Kagzi.handle: "self, run_id",
     Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, created_after, cursor, limit",
     Kagzi.create_worker: (
@@ -154,9 +157,11 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     OptionView.options: "self, **options",
     OptionView.start_workflow: "self, workflow, /, *args, **kwargs",
     OptionView.start_workflow_version: "self, name, version, /, *args, **kwargs",
+    OptionView.signal_with_start: "self, workflow, signal, value, /, *args, **kwargs",
     Workflow.start: "self, *args, **kwargs",
     Workflow.options: "self, **options",
     BoundWorkflow.start: "self, *args, **kwargs",
+    BoundWorkflow.signal_with_start: "self, signal, value, /, *args, **kwargs",
     BoundWorkflow.options: "self, **options",
     WorkflowHandle.result: "self, timeout",
     WorkflowHandle.status: "self",

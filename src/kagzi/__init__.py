@@ -49,7 +49,7 @@ from kagzi.model.health import (
     WorkerHealth,
 )
 from kagzi.model.retry import RetryPolicy
-from kagzi.model.run import Run, RunStatus
+from kagzi.model.run import MessageKind, Run, RunStatus, Undelivered
 from kagzi.model.step import Attempt, Step, StepKind, StepStatus
 from kagzi.model.version import WorkflowVersion
 from kagzi.model.worker import RegisteredWorker, WorkerState
@@ -75,6 +75,7 @@ __all__ = [
     "HealthStatus",
     "Kagzi",
     "KagziError",
+    "MessageKind",
     "MigrationError",
     "NonRetryable",
     "Ok",
@@ -108,6 +109,7 @@ __all__ = [
     "StoreUnavailable",
     "SyncParallelExecutor",
     "SyncWorkflowContext",
+    "Undelivered",
     "VersionDeprecated",
     "VersionNotFound",
     "Worker",

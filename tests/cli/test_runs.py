@@ -180,3 +180,32 @@ def test_an_id_that_no_run_can_have_gives_status_2(sqlite_url: str, which: str) 
 
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+# -- signal ------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_reaches_the_mailbox_and_is_shown_until_it_is_received(any_database_url: str) -> None:
+    run_id = start("greet", "--id", "ada", url=any_database_url)
+
+    sent = answer("runs", "signal", "ada", "opened", "--value", '{"by": "Bea"}', url=any_database_url)
+    answer("runs", "signal", run_id, "closed", url=any_database_url)
+
+    assert sent == {"run": "ada", "signal": "opened"}
+    shown = answer("runs", "show", run_id, url=any_database_url)["undelivered"]
+    assert [(each["kind"], each["name"], each["value"]) for each in shown] == [
+        ("SIGNAL", "opened", {"by": "Bea"}),
+        ("SIGNAL", "closed", None),
+    ]
+    assert "'opened'" in called("runs", "show", run_id, url=any_database_url).stdout
+
+
+def test_a_signal_to_nobody_or_of_no_json_is_refused(sqlite_url: str) -> None:
+    start("greet", url=sqlite_url)
+
+    nobody = called("runs", "signal", "nobody", "opened", url=sqlite_url)
+    no_json = called("runs", "signal", "nobody", "opened", "--value", "Ada", url=sqlite_url)
+    no_name = called("runs", "signal", "nobody", "", url=sqlite_url)
+
+    assert (nobody.exit_code, no_json.exit_code, no_name.exit_code) == (1, 2, 2)
+    assert "nobody" in nobody.stderr

@@ -9,8 +9,8 @@ import pytest
 
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
-from kagzi.model.message import MessageKind, NewMessage, PostOutcome
-from kagzi.model.run import RunId, RunStatus, WorkerKey
+from kagzi.model.message import NewMessage, PostOutcome
+from kagzi.model.run import FirstMessage, MessageKind, RunId, RunStatus, WorkerKey
 from kagzi.model.step import StepKind, StepRecord
 from kagzi.store.protocol import Store
 from tests.contract.builders import (
@@ -220,3 +220,55 @@ async def test_many_who_post_at_once_get_places_of_their_own(store: Store) -> No
     answers = await asyncio.gather(*(store.post([a_message(run_id)]) for _ in range(50)))
 
     assert sorted(posted.position or 0 for (posted,) in answers) == list(range(1, 51))
+
+
+FIRST = FirstMessage(kind=MessageKind.SIGNAL, name="opened", payload="true")
+
+
+async def test_a_run_can_be_born_with_a_message(store: Store, worker: WorkerKey) -> None:
+    runs = [a_run(message=FIRST), a_run(), a_run(message=FIRST, id="cart-1")]
+
+    answers = await store.start(runs)
+    await store.post([a_message(runs[0].run_id, name="closed")])
+
+    claims = {claim.run_id: claim for claim in (await store.claim(a_request(worker))).claims}
+    assert all(answer.created for answer in answers)
+    mail = [[(each.position, each.name, each.payload) for each in claims[run.run_id].mail] for run in runs]
+    assert mail == [[(1, "opened", "true"), (2, "closed", "true")], [], [(1, "opened", "true")]]
+    assert [claims[run.run_id].inbox for run in runs] == [2, 0, 1]
+
+
+async def test_a_start_that_is_made_again_leaves_one_message(store: Store) -> None:
+    """P4."""
+    run = a_run(message=FIRST, id="cart-1")
+    await store.start([run])
+
+    (again,) = await store.start([run])
+
+    assert again.created
+    assert [message.position for message in await store.undelivered(run.run_id)] == [1]
+
+
+async def test_a_start_that_finds_its_run_there_leaves_no_message(store: Store) -> None:
+    """P1: whoever finds another run posts to that, once it knows that it is the one that it wants."""
+    (first,) = await start(store, a_run(id="cart-1"))
+    others = [a_run(message=FIRST, id="cart-1") for _ in range(5)]
+
+    answers = await asyncio.gather(*(store.start([other]) for other in others))
+
+    assert {answer.run_id for (answer,) in answers} == {first}
+    assert await store.undelivered(first) == []
+
+
+async def test_what_a_run_receives_and_gives_back_in_one_batch_is_there_again(store: Store, worker: WorkerKey) -> None:
+    """P19: it was being received when the body ended."""
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id), a_message(claim.run_id, name="closed")])
+    ending = Change(run_id=claim.run_id, fence=claim.fence, returned=(1,), transition=completed())
+
+    committed = await commit(store, receiving(claim, 1), ending)
+    again = await commit(store, receiving(claim, 1), ending)
+
+    assert committed.outcomes == (Applied.APPLIED, Applied.APPLIED)
+    assert again.outcomes == (Applied.ALREADY, Applied.ALREADY)
+    assert [message.position for message in await store.undelivered(claim.run_id)] == [1, 2]

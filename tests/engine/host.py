@@ -22,7 +22,8 @@ from kagzi.engine.time import Alarm, EngineClock
 from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
-from kagzi.model.run import RunId, RunStatus
+from kagzi.model.message import Message
+from kagzi.model.run import MessageKind, RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepRecord, StepStatus, Tries
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
@@ -144,6 +145,20 @@ class Memory:
         self.failures: list[FailedAttempt] = []
         self.transition: Transition | None = None
         self.parked: str | None = None
+        self.messages: list[Message] = []
+        self.received: dict[int, int] = {}
+
+    def post(self, name: str, payload: str, now: datetime) -> None:
+        """Put a signal into the mailbox, as a store would."""
+        assert self.transition is None or not self.transition.status.is_terminal, "the run has ended"
+        position = len(self.messages) + 1
+        message = Message(position=position, kind=MessageKind.SIGNAL, name=name, payload=payload, created_at=now)
+        self.messages.append(message)
+
+    @property
+    def mail(self) -> list[Message]:
+        """What no record has received."""
+        return [message for message in self.messages if message.position not in self.received]
 
     def apply(self, change: Change, now: datetime) -> Applied:
         """Commit a change, as a store would."""
@@ -158,6 +173,11 @@ class Memory:
             self.tries.pop(record.step_id, None)
             self.earlier.pop(record.step_id, None)
             self.records.append(msgspec.structs.replace(record, finished_at=now))
+        for position in change.received:
+            assert position not in self.received, f"message {position} is received twice"
+            self.received[position] = change.records[0].seq
+        for position in change.returned:
+            self.received.pop(position, None)
         for failed in change.failed:
             self.failures.append(failed)
             if failed.wake_at is not None:
@@ -261,6 +281,24 @@ class World:
         if execution is not None:
             execution.drop()
 
+    def signal(self, name: str, value: Any) -> None:
+        """Have somebody send the run a signal; a run in memory does not know of it before `bring_mail`."""
+        self.memory.post(name, msgspec.json.encode(value).decode(), self.clock_.store_now)
+
+    def look_for_mail(self) -> Callable[[], None]:
+        """Read the mailbox now, as a worker does; the function returned brings the run what was read."""
+        execution, mail, inbox = self.execution, list(self.memory.mail), len(self.memory.messages)
+
+        def bring() -> None:
+            if execution is not None and self.execution is execution:
+                execution.mail(mail, inbox)
+
+        return bring
+
+    def bring_mail(self) -> None:
+        """Bring a run in memory what has come."""
+        self.look_for_mail()()
+
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """Note how an execution ended."""
         self.endings.append(ending)
@@ -358,7 +396,8 @@ def a_claim(memory: Memory) -> Claim:
         priority=0,
         input='{"args":[],"kwargs":{}}',
         fence=memory.fence,
-        inbox=0,
+        inbox=len(memory.messages),
+        mail=tuple(memory.mail),
         attempts=memory.attempts,
         started_at=memory.started_at or BEGINNING,
         history=tuple(memory.records),

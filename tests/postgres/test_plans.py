@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from kagzi.settings import Settings
-from kagzi.store.postgres import claim, commit, health, reading, start, workers
+from kagzi.store.postgres import claim, commit, health, mail, reading, start, workers
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.connections import PLANNER
 from kagzi.store.postgres.store import PostgresStore
@@ -30,6 +30,7 @@ STATEMENTS = {
     "records there": commit._RECORDS_THERE,
     "one start": start._ONE,
     "many starts": start._MANY,
+    "many starts with messages": start._MANY_WITH_MESSAGES,
     "started by run id": start._THERE_BY_RUN_ID,
     "started by id": start._THERE_BY_ID,
     "claim": claim._EVERYWHERE,
@@ -37,6 +38,9 @@ STATEMENTS = {
     "histories": claim._HISTORIES,
     "reconsider": claim._RECONSIDER,
     "recall": claim._RECALL,
+    "post": mail._POST,
+    "counters": mail._COUNTERS,
+    "unreceived": mail.UNRECEIVED,
     "renew": workers._RENEW,
     "show open steps": workers._SHOW_OPEN,
     "ask to drain": workers._ASK_DRAIN,
@@ -66,6 +70,8 @@ SELECT gen_random_uuid(), 'tests', 'order', 1, 'default', 0,
 FROM generate_series(1, {MANY}) AS n;
 INSERT INTO kagzi.step_runs (run_id, step_id, seq, kind, status, output, attempts)
 SELECT run_id, '/s#1', 1, 'STEP', 'COMPLETED', '1', 1 FROM kagzi.workflow_runs;
+INSERT INTO kagzi.messages (run_id, position, kind, name, payload, dedup_key, received_seq)
+SELECT run_id, 1, 'SIGNAL', 'opened', 'true', 'key', 1 FROM kagzi.workflow_runs LIMIT 100000;
 """
 
 
@@ -93,7 +99,7 @@ async def plan_of(connection: asyncpg.Connection, sql: str) -> str:
 
 
 def assert_only_lookups(name: str, plan: str) -> None:
-    assert not re.search(r"Seq Scan on (workflow_runs|step_runs)", plan), f"{name}\n{plan}"
+    assert not re.search(r"Seq Scan on (workflow_runs|step_runs|messages)", plan), f"{name}\n{plan}"
     assert "Hash Join" not in plan, f"{name}\n{plan}"
     assert "Merge Join" not in plan, f"{name}\n{plan}"
     for line in plan.splitlines():
@@ -101,7 +107,7 @@ def assert_only_lookups(name: str, plan: str) -> None:
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
             if name in ("claim", "claim further on", "reconsider", "count open", "backlog"):
                 wanted |= {"workflow_runs_claim"}
-            if name in ("owned", "recover", "count open", "find running"):
+            if name in ("owned", "recover", "count open", "find running", "counters"):
                 wanted |= {"workflow_runs_owner_key"}
             assert match[1] in wanted, f"{name} uses {match[1]}\n{plan}"
 
@@ -115,7 +121,7 @@ async def test_every_hot_statement_planned_on_full_tables_uses_its_index(connect
     await connection.execute(FILL)
     for analyzed in (False, True):
         if analyzed:
-            await connection.execute("ANALYZE kagzi.workflow_runs, kagzi.step_runs")
+            await connection.execute("ANALYZE kagzi.workflow_runs, kagzi.step_runs, kagzi.messages")
         for name, sql in STATEMENTS.items():
             assert_only_lookups(name, await plan_of(connection, sql))
 

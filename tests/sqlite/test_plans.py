@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
-from kagzi.store.sqlite import claim, commit, health, migrate, reading, recovery, register, start, versions
+from kagzi.store.sqlite import claim, commit, health, mail, migrate, reading, recovery, register, start, versions
 from kagzi.store.sqlite.connection import Patience, connect
 from kagzi.store.sqlite.session import Session
 
@@ -32,6 +32,14 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "reopen": (commit._REOPEN, ("a", 1)),
     "there by run_id": (start._THERE_BY_RUN_ID, ("a",)),
     "there by id": (start._THERE_BY_ID, ("default", "a")),
+    "posted to": (mail._BY_RUN_ID, ("a", "default")),
+    "posted to by id": (mail._BY_ID, ("default", "a")),
+    "posted before": (mail._BY_KEY, ("a", "k")),
+    "count mail": (mail._COUNT, ("a", 1, NOW)),
+    "counters": (mail._COUNTERS, ("w",)),
+    "unreceived": (mail._UNRECEIVED, ('["a"]',)),
+    "receive": (commit._RECEIVE, ("a", 1, 1)),
+    "mark received": (commit._MARK_RECEIVED, ("a", "s", 1)),
     "renew": (register._RENEW, ("w", "RUNNING", None, NOW, NOW, None)),
     "show open": (register._SHOW_OPEN, ("a", 1, "s", 1, NOW, 0, 1)),
     "ask to drain": (register._ASK_DRAIN, ("default", '["w"]')),
@@ -65,6 +73,14 @@ LOOKS_UP = {
     "reopen": BY_RUN_ID,
     "there by run_id": BY_RUN_ID,
     "there by id": "workflow_runs_id (namespace=? AND id=?)",
+    "posted to": BY_RUN_ID,
+    "posted to by id": "workflow_runs_id (namespace=? AND id=?)",
+    "posted before": "messages_dedup_key (run_id=? AND dedup_key=?)",
+    "count mail": BY_RUN_ID,
+    "counters": "workflow_runs_owner (worker_key=?)",
+    "unreceived": "messages_unreceived (run_id=?)",
+    "receive": "PRIMARY KEY (run_id=? AND position=?)",
+    "mark received": "PRIMARY KEY (run_id=? AND step_id=?)",
     "renew": "PRIMARY KEY (key=?)",
     "show open": BY_RUN_ID,
     "ask to drain": "PRIMARY KEY (key=?)",
@@ -83,7 +99,7 @@ LOOKS_UP = {
     "version policy": "PRIMARY KEY (namespace=? AND workflow=?)",
     "count": f"{LANE} AND available_at>? AND available_at<?)",
 }
-TABLES = ("workflow_runs", "step_runs", "workers")
+TABLES = ("workflow_runs", "step_runs", "workers", "messages")
 STATISTICS = {
     "none": "",
     "empty": "ANALYZE",
@@ -96,6 +112,8 @@ STATISTICS = {
             ('workflow_runs', 'workflow_runs_id', '1 1 1'),
             ('workflow_runs', 'sqlite_autoindex_workflow_runs_1', '1000000 1'),
             ('step_runs', 'sqlite_autoindex_step_runs_1', '1000000 1000000 1000000'),
+            ('messages', 'messages_unreceived', '1000000 1000000 1000000'),
+            ('messages', 'messages_dedup_key', '1000000 1000000 1000000'),
             ('workers', 'workers_living', '1000000 1000000 1');
         ANALYZE sqlite_master;
     """,
@@ -120,7 +138,7 @@ def test_a_hot_statement_reads_no_whole_table(connection: apsw.Connection, name:
 
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments)]
 
-    aliases = {*TABLES, "r", "s", "w"}
+    aliases = {*TABLES, "r", "s", "w", "m"}
     # There they are the request's own lanes.
     served = {"SCAN s", "SCAN w"} if name in {"first due", "due", "aside"} else set()
     scans = [

@@ -17,8 +17,9 @@ from kagzi.authoring.definitions import Definition, Definitions, check_workflow_
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
+from kagzi.authoring.signals import Signal
 from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
-from kagzi.client import explaining, listing, replaying, starting, versions
+from kagzi.client import explaining, listing, messages, replaying, starting, versions
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
@@ -40,6 +41,7 @@ from kagzi.worker.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 ErrorClassifier = TypeVar("ErrorClassifier", bound=Classifier)
 WorkflowFunction = Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]
 SyncWorkflowFunction = Callable[Concatenate[SyncWorkflowContext, P], R]
@@ -297,6 +299,25 @@ class Kagzi:
     ) -> WorkflowHandle[Any]:
         """What every start comes down to."""
         return await starting.start_one(self._open_link(), workflow, version, args, kwargs, options)
+
+    async def signal_with_start_with(
+        self,
+        workflow: Any,
+        signal: Signal[Any],
+        value: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: StartOptions,
+    ) -> WorkflowHandle[Any]:
+        """What `signal_with_start` comes down to."""
+        return await starting.signal_with_start(self._open_link(), workflow, signal, value, args, kwargs, options)
+
+    async def signal(self, id: str, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:  # noqa: A002 - the public name
+        """Send a signal to the run that was started with this id, or has it as its run_id; see `WorkflowHandle.signal`.
+
+        To start the run where there is none: `workflow.options(id=...).signal_with_start(...)`.
+        """
+        await messages.signal_by_id(self._open_link(), id, signal, value, dedup_key=dedup_key)
 
     def handle(self, run_id: str) -> WorkflowHandle[Any]:
         """A handle on a run by its run_id."""

@@ -60,10 +60,11 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         """Send the run a signal; returns once it is kept for good.
 
         Signals are received in the order of their commits, each once, whether the run waits for them already or not.
-        `dedup_key` makes it safe to send the same again: the run keeps one for each key.
+        `dedup_key` makes it safe to send the same again: the run keeps one for each key. What it has not received when
+        it ends is in `describe().undelivered`.
 
         Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
-        not fit the signal's type.
+        not fit the signal's type, OutcomeUnknown where the database could not be reached in time.
         """
         self._bridge.call("WorkflowHandle.signal", lambda: self._original.signal(signal, value, dedup_key=dedup_key))
 
@@ -132,6 +133,20 @@ class BoundWorkflow(Twin[AsyncBoundWorkflow[P, R]], Generic[P, R]):
             self._bridge, self._bridge.call("BoundWorkflow.start", lambda: self._original.start(*args, **kwargs))
         )
 
+    def signal_with_start(self, signal: Signal[T], value: T, /, *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]:
+        """Send a signal to the run of the options' id; where there is none, it is started with these arguments.
+
+        However many do so at once, there is one run, and it gets every signal. Raises ConfigError without an id,
+        ConflictError where the id was started with something else, RunClosed where its run has ended.
+        """
+        return WorkflowHandle(
+            self._bridge,
+            self._bridge.call(
+                "BoundWorkflow.signal_with_start",
+                lambda: self._original.signal_with_start(signal, value, *args, **kwargs),
+            ),
+        )
+
     def options(self, **options: Any) -> BoundWorkflow[P, R]:
         """The same with more options; those given here win."""
         return BoundWorkflow(self._bridge, self._original.options(**options))
@@ -171,6 +186,40 @@ class OptionView(Twin[AsyncOptionView]):
             self._bridge.call(
                 "OptionView.start_workflow_version",
                 lambda: self._original.start_workflow_version(name, version, *args, **kwargs),
+            ),
+        )
+
+    @overload
+    def signal_with_start(
+        self,
+        workflow: Workflow[P, R] | AsyncWorkflow[P, R],
+        signal: Signal[T],
+        value: T,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> WorkflowHandle[R]: ...
+
+    @overload
+    def signal_with_start(
+        self, workflow: str, signal: Signal[T], value: T, /, *args: Any, **kwargs: Any
+    ) -> WorkflowHandle[Any]: ...
+
+    def signal_with_start(
+        self, workflow: Any, signal: Signal[Any], value: Any, /, *args: Any, **kwargs: Any
+    ) -> WorkflowHandle[Any]:
+        """Send a signal to the run of the options' id; where there is none, it is started with these arguments.
+
+        However many do so at once, there is one run, and it gets every signal. Raises ConfigError without an id,
+        ConflictError where the id was started with something else, RunClosed where its run has ended.
+        """
+        return WorkflowHandle(
+            self._bridge,
+            self._bridge.call(
+                "OptionView.signal_with_start",
+                lambda: self._original.signal_with_start(
+                    workflow._original if isinstance(workflow, Workflow) else workflow, signal, value, *args, **kwargs
+                ),
             ),
         )
 
@@ -472,6 +521,13 @@ class Kagzi(ApplicationTwin):
         let it fall due later. `version`, `tags` (texts), `attributes` (JSON values by name), `namespace`.
         """
         return OptionView(self._bridge, self._original.options(**options))
+
+    def signal(self, id: str, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:
+        """Send a signal to the run that was started with this id, or has it as its run_id; see `WorkflowHandle.signal`.
+
+        To start the run where there is none: `workflow.options(id=...).signal_with_start(...)`.
+        """
+        self._bridge.call("Kagzi.signal", lambda: self._original.signal(id, signal, value, dedup_key=dedup_key))
 
     def handle(self, run_id: str) -> WorkflowHandle[Any]:
         """A handle on a run by its run_id."""

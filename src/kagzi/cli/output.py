@@ -26,7 +26,7 @@ def run_as_json(run: Run, *, payloads: bool = True) -> dict[str, Any]:
     """A run with the keys of `kagzi.Run`; listings have no payloads, so they leave out those keys."""
     fields = dataclasses.asdict(run)
     if not payloads:
-        for name in ("input", "output", "unreadable"):
+        for name in ("input", "output", "unreadable", "undelivered"):
             del fields[name]
     return fields
 

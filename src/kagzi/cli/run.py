@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
+from kagzi.cli.json_values import read_json
 from kagzi.cli.options import common_options
-from kagzi.cli.output import value_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,26 +76,10 @@ def run(ctx: click.Context, /, **given: Any) -> None:
 
 def _arguments(order: RunOrder) -> list[Any]:
     if order.input is not None:
-        return [_read_json("--input", order.input)]
+        return [read_json("--input", order.input)]
     if order.args is None:
         return []
-    args = _read_json("--args", order.args)
+    args = read_json("--args", order.args)
     if not isinstance(args, list):
         raise click.UsageError("--args must be a JSON array of all arguments; for a single one there is --input.")
     return args
-
-
-def _read_json(option: str, text: str) -> Any:
-    if text == "-":
-        text = sys.stdin.read()
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        shown = value_text(text, limit=60)
-        raise click.UsageError(
-            f"{option} must be JSON, and {shown} is not: {error}. A text needs quotes: {option} '\"Ada\"'."
-        ) from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")

@@ -20,6 +20,7 @@ from kagzi.cli.output import (
     step_as_json,
     value_text,
 )
+from kagzi.cli.sending import signal
 
 if TYPE_CHECKING:
     from kagzi.app.kagzi import Kagzi
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 @click.group()
 @common_options
 def runs() -> None:
-    """Look at runs."""
+    """Look at runs, and send them signals."""
+
+
+runs.add_command(signal)
 
 
 @runs.command("list")
@@ -132,6 +136,9 @@ def _show_run(run: Run) -> None:
             click.echo(f"{name:<11}{printable(value)}")
     for number, text in enumerate(run.waiting_for):
         echo_lines(text, first="" if number else "waits for", width=11)
+    for number, message in enumerate(run.undelivered):
+        what = f"{message.kind.lower()} {message.name!r} of {moment(message.sent_at)}"
+        echo_lines(f"{what}: {value_text(message.value, limit=80)}", first="" if number else "mailbox", width=11)
 
 
 def _show_steps(steps: list[Step]) -> None:

@@ -18,12 +18,14 @@ from kagzi.rules import waiting
 
 async def describe(link: Link, stored: StoredRun) -> Run:
     """A run as people see it; one that is due tells why no worker takes it, where none does."""
+    unreceived = await link.store.undelivered(stored.run_id) if stored.inbox else ()
     if stored.status.is_terminal:
-        return as_run(stored, link.payloads)
+        return as_run(stored, link.payloads, unreceived=unreceived)
     if stored.status is RunStatus.RUNNING or stored.available_at is None:
-        return as_run(stored, link.payloads, open_steps=await link.store.open_steps(stored.run_id))
+        open_steps = await link.store.open_steps(stored.run_id)
+        return as_run(stored, link.payloads, open_steps=open_steps, unreceived=unreceived)
     open_steps, workers, now = await _look(link, stored)
-    run = as_run(stored, link.payloads, open_steps=open_steps)
+    run = as_run(stored, link.payloads, open_steps=open_steps, unreceived=unreceived)
     nobody = waiting.unserved(run, workers) if stored.available_at <= now else None
     return run if nobody is None else dataclasses.replace(run, waiting_for=(*run.waiting_for, nobody))
 

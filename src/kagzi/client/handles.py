@@ -63,10 +63,11 @@ class WorkflowHandle(Generic[R]):
         """Send the run a signal; returns once it is kept for good.
 
         Signals are received in the order of their commits, each once, whether the run waits for them already or not.
-        `dedup_key` makes it safe to send the same again: the run keeps one for each key.
+        `dedup_key` makes it safe to send the same again: the run keeps one for each key. What it has not received when
+        it ends is in `describe().undelivered`.
 
         Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
-        not fit the signal's type.
+        not fit the signal's type, OutcomeUnknown where the database could not be reached in time.
         """
         await messages.signal(self._link, self._run_id, signal, value, dedup_key=dedup_key)
 

@@ -43,6 +43,7 @@ class Link(Protocol):
     clock: EngineClock
     definitions: Definitions
     waiting: Waiting
+    is_open: bool
 
     @property
     def local_workers(self) -> tuple[LocalWorker, ...]:

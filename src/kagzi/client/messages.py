@@ -2,36 +2,94 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from typing import Any
 
 from kagzi.authoring.names import ID_LIMIT, check_name
 from kagzi.authoring.signals import Signal
 from kagzi.client.link import Link
-from kagzi.errors import RunClosed, RunNotFound
-from kagzi.model.message import MessageKind, NewMessage, PostOutcome
-from kagzi.model.run import RunId
+from kagzi.errors import OutcomeUnknown, RunClosed, RunNotFound, StoreUnavailable
+from kagzi.ids import is_id, new_id
+from kagzi.model.message import NewMessage, Posted, PostOutcome
+from kagzi.model.run import FirstMessage, MessageKind, RunId
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
 
 
-async def signal(link: Link, run_id: RunId, sent: Signal[Any], value: Any, *, dedup_key: str | None) -> None:
-    """Send a signal; returns once it is in the run's mailbox for good (P19).
+async def signal(link: Link, run_id: RunId, sent: Signal[Any], value: Any, *, dedup_key: str | None = None) -> None:
+    """Send a signal to a run; returns once it is in the run's mailbox for good (P19).
 
-    Raises RunClosed, RunNotFound, PayloadError or StoreUnavailable.
+    Raises RunClosed, RunNotFound, PayloadError or OutcomeUnknown.
     """
+    message = _new(link, first_message(link, sent, value), run_id=run_id, dedup_key=dedup_key)
+    _check(await post(link, message), which=run_id)
+
+
+async def signal_by_id(link: Link, which: str, sent: Signal[Any], value: Any, *, dedup_key: str | None = None) -> None:
+    """Send a signal to the run that was started with an id, else to the one that has it as its run_id.
+
+    Raises as `signal` does.
+    """
+    check_name(which, what="the id of a run", limit=ID_LIMIT)
+    message = first_message(link, sent, value)
+    posted = await post(link, _new(link, message, own_id=which, dedup_key=dedup_key))
+    if posted.outcome is PostOutcome.NOT_FOUND and is_id(which):
+        posted = await post(link, _new(link, message, run_id=RunId(which), dedup_key=dedup_key))
+    _check(posted, which=which)
+
+
+def first_message(link: Link, sent: Signal[Any], value: Any) -> FirstMessage:
+    """A signal on its way. Raises TypeError for what isn't one, PayloadError for a value that doesn't fit its type."""
     if not isinstance(sent, Signal):
         raise TypeError(f"give a Signal, such as Signal({'opened'!r}, bool), not {sent!r}.")
-    where = f"signal {sent.name!r}"
-    message = NewMessage(
+    payload = link.payloads.shape(sent.type).encode(value, where=f"signal {sent.name!r}")
+    return FirstMessage(kind=MessageKind.SIGNAL, name=sent.name, payload=payload)
+
+
+def _new(
+    link: Link, message: FirstMessage, *, dedup_key: str | None, run_id: RunId | None = None, own_id: str | None = None
+) -> NewMessage:
+    # With a key of ours where none was given: a post whose answer was lost is made again under the same (P4).
+    key = f"kagzi:{new_id()}" if dedup_key is None else dedup_key
+    return NewMessage(
         namespace=link.settings.namespace,
-        kind=MessageKind.SIGNAL,
-        name=sent.name,
+        kind=message.kind,
+        name=message.name,
         run_id=run_id,
-        payload=link.payloads.shape(sent.type).encode(value, where=where),
-        dedup_key=None
-        if dedup_key is None
-        else check_name(dedup_key, what=f"the dedup_key of {where}", limit=ID_LIMIT),
+        id=own_id,
+        payload=message.payload,
+        dedup_key=check_name(key, what=f"the dedup_key of signal {message.name!r}", limit=ID_LIMIT),
     )
-    (posted,) = await link.store.post([message])
+
+
+async def post(link: Link, message: NewMessage) -> Posted:
+    """Post a message, which has a key, until there is an answer, for at most the store's timeout.
+
+    Raises OutcomeUnknown where there was none in time.
+    """
+    limit_s = link.settings.store_timeout.total_seconds()
+    pause_s = _FIRST_PAUSE_S
+    try:
+        async with asyncio.timeout(limit_s):
+            while True:
+                try:
+                    return (await link.store.post([message]))[0]
+                except StoreUnavailable:
+                    if not link.is_open:  # it won't come back
+                        raise
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+    except TimeoutError as error:
+        raise OutcomeUnknown(
+            f"the database did not answer for {limit_s:g} s, so {message.kind.lower()} {message.name!r} may or may not "
+            "have been sent. Where it must not be sent twice, send it with a dedup_key, and again with the same."
+        ) from error
+
+
+def _check(posted: Posted, *, which: str) -> None:
     if posted.outcome is PostOutcome.NOT_FOUND:
-        raise RunNotFound(run_id)
+        raise RunNotFound(which)
     if posted.outcome is PostOutcome.CLOSED:
-        raise RunClosed(run_id, str(posted.status))
+        raise RunClosed(posted.run_id or which, str(posted.status))

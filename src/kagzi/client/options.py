@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from kagzi.authoring.durations import as_duration, as_moment
 from kagzi.authoring.names import ID_LIMIT, check_name, check_priority, check_version
+from kagzi.authoring.signals import Signal
 from kagzi.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,17 @@ class StartVerb(Protocol):
     ) -> WorkflowHandle[Any]:
         """Start a run."""
 
+    async def signal_with_start_with(
+        self,
+        workflow: Any,
+        signal: Signal[Any],
+        value: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: StartOptions,
+    ) -> WorkflowHandle[Any]:
+        """Send a signal to a run, which is started where there is none."""
+
 
 class OptionView:
     """An immutable view of an application whose starts have options."""
@@ -128,3 +141,23 @@ class OptionView:
     ) -> WorkflowHandle[Any]:
         """Start a run of one version of a workflow, with these options."""
         return await self._starter.start_with(name, version, args, kwargs, self._options)
+
+    @overload
+    async def signal_with_start(
+        self, workflow: Workflow[P, R], signal: Signal[T], value: T, /, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]: ...
+
+    @overload
+    async def signal_with_start(
+        self, workflow: str, signal: Signal[T], value: T, /, *args: Any, **kwargs: Any
+    ) -> WorkflowHandle[Any]: ...
+
+    async def signal_with_start(
+        self, workflow: Any, signal: Signal[Any], value: Any, /, *args: Any, **kwargs: Any
+    ) -> WorkflowHandle[Any]:
+        """Send a signal to the run of the options' id; where there is none, it is started with these arguments.
+
+        However many do so at once, there is one run, and it gets every signal. Raises ConfigError without an id,
+        ConflictError where the id was started with something else, RunClosed where its run has ended.
+        """
+        return await self._starter.signal_with_start_with(workflow, signal, value, args, kwargs, self._options)

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.names import check_name, check_version
+from kagzi.authoring.signals import Signal
+from kagzi.client import messages
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.link import Link, LocalWorker
 from kagzi.client.options import StartOptions
@@ -43,6 +47,36 @@ async def start_one(
     _tell_workers(link, run, started)
     check_conflict(run, started)
     # A run that was there before may be of another version, whose result has another type.
+    return WorkflowHandle(link, started.run_id, definition if started.created else None)
+
+
+async def signal_with_start(
+    link: Link,
+    workflow: Workflow[Any, Any] | str,
+    sent: Signal[Any],
+    value: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: StartOptions,
+) -> WorkflowHandle[Any]:
+    """Send a signal to the run of an id; where there is none, start it with the signal in its mailbox, in one commit.
+
+    Raises ConfigError without an id, ConflictError where the id is that of another start, RunClosed where its run has
+    ended.
+    """
+    if options.id is None:
+        raise ConfigError(
+            "signal_with_start needs the id of the run that is to get the signal: options(id=...).signal_with_start()."
+        )
+    name, definition, version = await _which(link, workflow, options.version, options)
+    first = messages.first_message(link, sent, value)
+    run = msgspec.structs.replace(_new_run(link, name, version, definition, args, kwargs, options), message=first)
+    (started,) = await link.journal.start([run])
+    link.clock.observe(started.now)
+    _tell_workers(link, run, started)
+    check_conflict(run, started)
+    if not started.created:
+        await messages.signal(link, started.run_id, sent, value)
     return WorkflowHandle(link, started.run_id, definition if started.created else None)
 
 

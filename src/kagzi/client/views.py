@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from kagzi.errors import PayloadError
-from kagzi.model.run import Run, RunStatus, StoredRun
+from kagzi.model.message import Message
+from kagzi.model.run import Run, RunStatus, StoredRun, Undelivered
 from kagzi.model.step import Attempt, Step, StepStatus, StoredAttempt, StoredStep, step_name
 from kagzi.model.worker import RegisteredWorker, StoredWorker
 from kagzi.payloads import Payloads
@@ -16,7 +17,13 @@ from kagzi.rules.failures import decode_error
 from kagzi.rules.retries import retrying
 
 
-def as_run(stored: StoredRun, payloads: Payloads, *, open_steps: Sequence[StoredStep] = ()) -> Run:
+def as_run(
+    stored: StoredRun,
+    payloads: Payloads,
+    *,
+    open_steps: Sequence[StoredStep] = (),
+    unreceived: Sequence[Message] = (),
+) -> Run:
     """A run for people; what can't be decoded is None, and `unreadable` says why.
 
     What it waits for is what it parked with, or else those of its `open_steps` that are retrying: then it is, or was,
@@ -32,6 +39,15 @@ def as_run(stored: StoredRun, payloads: Payloads, *, open_steps: Sequence[Stored
             return None
 
     attributes = show(stored.attributes, "attributes")
+    undelivered = tuple(
+        Undelivered(
+            kind=each.kind,
+            name=each.name,
+            value=show(each.payload, f"{each.kind.lower()} {each.name!r}"),
+            sent_at=each.created_at,
+        )
+        for each in unreceived
+    )
     return Run(
         run_id=stored.run_id,
         id=stored.id or stored.run_id,
@@ -56,6 +72,7 @@ def as_run(stored: StoredRun, payloads: Payloads, *, open_steps: Sequence[Stored
         parent_run_id=stored.parent_run_id,
         tags=stored.tags,
         attributes=attributes if isinstance(attributes, dict) else {},
+        undelivered=undelivered,
         unreadable="; ".join(faults) or None,
     )
 

@@ -8,12 +8,14 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
+from kagzi.authoring.signals import Signal
 from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.options import OptionView
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Launcher(Protocol):
@@ -89,6 +91,16 @@ class BoundWorkflow(Generic[P, R]):
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[R]:
         """Start a run with these arguments and options."""
         return await self._view.start_workflow(self._workflow, *args, **kwargs)
+
+    async def signal_with_start(
+        self, signal: Signal[T], value: T, /, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[R]:
+        """Send a signal to the run of the options' id; where there is none, it is started with these arguments.
+
+        However many do so at once, there is one run, and it gets every signal. Raises ConfigError without an id,
+        ConflictError where the id was started with something else, RunClosed where its run has ended.
+        """
+        return await self._view.signal_with_start(self._workflow, signal, value, *args, **kwargs)
 
     def options(self, **options: Any) -> BoundWorkflow[P, R]:
         """The same with more options; those given here win."""

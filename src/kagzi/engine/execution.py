@@ -36,7 +36,8 @@ from kagzi.engine.time import EngineClock
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change, ParkedAt
 from kagzi.model.claim import Claim
-from kagzi.model.message import Message, MessageKind
+from kagzi.model.message import Message
+from kagzi.model.run import MessageKind
 from kagzi.model.step import StepKind
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
@@ -101,6 +102,7 @@ class Execution:
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
         self._consequences: deque[Consequence] = deque()
+        self._receiving: set[str] = set()
         self._closing: Change | None = None
         self._over = False
         self._draining = False
@@ -271,9 +273,15 @@ class Execution:
     def _follow(self, consequence: Consequence, at: datetime) -> None:
         if isinstance(consequence, Retry):
             self._body.fresh.append(consequence.call)
-        elif isinstance(consequence, Receipt) and not self._body.deliver(consequence, at):
-            self._body.mailbox.put_back(consequence.message)
-            self._submit(*self._recorder.putting_back(consequence.message))
+        elif isinstance(consequence, Receipt):
+            self._receiving.discard(consequence.message.name)
+            if not self._body.deliver(consequence, at):
+                self._put_back(consequence.message)
+
+    def _put_back(self, message: Message) -> None:
+        """Nobody waited for a message any more when it had been received: it stays for the next."""
+        self._body.mailbox.put_back(message)
+        self._submit(*self._recorder.putting_back(message))
 
     def refused(self, change: Change, error: Exception) -> None:
         """The store can't take what the run wants written: end the run, saying so."""
@@ -335,13 +343,26 @@ class Execution:
         self._alarm()
 
     def _receive_mail(self) -> None:
-        """Give messages to those who wait for them, first come first served."""
-        body = self._body
+        """Give messages to those who wait for them, first come first served.
+
+        Of each name one at a time: where it is received in vain, it must still come before the next.
+        """
+        body, recorder = self._body, self._recorder
+        if not body.mailbox and not recorder.has_earlier:
+            return
         for step_id, receive in list(body.receives.items()):
-            message = body.mailbox.take(MessageKind.SIGNAL, receive.name)
-            if message is not None:
-                del body.receives[step_id]
-                self._submit(*self._recorder.receipt(receive, message))
+            if receive.name in self._receiving:
+                continue
+            earlier = recorder.received_earlier(receive, body.mailbox) if recorder.has_earlier else None
+            if earlier is not None:
+                change, receipt = recorder.received_again(receive, earlier)
+            elif (message := body.mailbox.take(MessageKind.SIGNAL, receive.name)) is not None:
+                change, receipt = recorder.receipt(receive, message)
+            else:
+                continue
+            del body.receives[step_id]
+            self._receiving.add(receive.name)
+            self._submit(change, receipt)
 
     def _drain(self) -> None:
         began = monotonic()
@@ -363,6 +384,9 @@ class Execution:
             drain=self._drain,
         ).lead()
         self._live = True
+        if self._claim.inbox:
+            for message in self._body.mailbox.beyond(self._claim.mail):  # the last owner died before it did so
+                self._submit(*self._recorder.putting_back(message))
 
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
@@ -412,7 +436,7 @@ class Execution:
         except Exception as unfit:  # as in `settled`
             self._fail(unfit)
             return
-        self._close(lifecycle.complete(self.run_id, self.fence, output=text))
+        self._finish(lifecycle.complete(self.run_id, self.fence, output=text))
 
     def _fail(self, error: BaseException) -> None:
         self._stop_steps()
@@ -427,14 +451,14 @@ class Execution:
         wait = next_wait(described, error, attempts)
         text = failures.encode_error(described)
         if wait is None:
-            self._close(lifecycle.fail(self.run_id, self.fence, error=text))
+            self._finish(lifecycle.fail(self.run_id, self.fence, error=text))
             return
         at = self._host.clock.latest() + wait
         most = None if attempts.policy is None else attempts.policy.max_attempts
         waits = msgspec.json.encode([retrying("the run", made=attempts.made, most=most, at=at)]).decode()
         # One above the last, so that no place of the next attempt is one where this attempt may have parked.
         seq = self._recorder.seq + 1
-        self._close(lifecycle.retry_run(self.run_id, self.fence, at=at, error=text, waits=waits, seq=seq))
+        self._finish(lifecycle.retry_run(self.run_id, self.fence, at=at, error=text, waits=waits, seq=seq))
 
     def _set_aside(self, error: Exception) -> None:
         """The code doesn't fit the record: leave the run for code that does (P16)."""
@@ -459,6 +483,11 @@ class Execution:
                 inbox=self.inbox,
             )
         )
+
+    def _finish(self, change: Change) -> None:
+        """Close an attempt of the run; it never sees what is being received, so that is unreceived again (P19)."""
+        receipts = [each.message.position for each in self._consequences if isinstance(each, Receipt)]
+        self._close(msgspec.structs.replace(change, returned=tuple(receipts)) if receipts else change)
 
     def _close(self, change: Change) -> None:
         if self._closing is None:

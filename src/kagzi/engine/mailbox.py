@@ -6,7 +6,8 @@ import bisect
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from kagzi.model.message import Message, MessageKind
+from kagzi.model.message import Message
+from kagzi.model.run import MessageKind
 from kagzi.model.step import StepRecord, step_name
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,18 +25,24 @@ class Mailbox:
     def __init__(self, messages: Iterable[Message], inbox: int) -> None:
         self._waiting: dict[tuple[MessageKind, str], list[Message]] = {}
         self._known: set[int] = set()
-        self.inbox = inbox
+        self.inbox = 0
         self.put(messages, inbox)
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def put(self, messages: Iterable[Message], inbox: int) -> None:
-        """Take in what has come; what is known already is passed over."""
-        self.inbox = max(self.inbox, inbox)
+        """Take in what has come since; `messages` are all that no durable record had received.
+
+        Those from before are passed over: they are here, or on their way to the body, of which the store may not have
+        known yet.
+        """
+        before = self.inbox
+        self.inbox = max(before, inbox)
         for message in messages:
-            if message.position not in self._known:
+            if message.position > before:
                 self._insert(message)
+                self.inbox = max(self.inbox, message.position)  # one may have come after the counter was read
 
     def put_back(self, message: Message) -> None:
         """A message was received by somebody who no longer waited: it is the next again."""
@@ -46,6 +53,15 @@ class Mailbox:
         self._known.add(message.position)
         waiting = self._waiting.setdefault((message.kind, message.name), [])
         bisect.insort(waiting, message, key=lambda each: each.position)
+
+    def has(self, position: int) -> bool:
+        """Whether this message is here."""
+        return position in self._known
+
+    def beyond(self, known: Iterable[Message]) -> list[Message]:
+        """What is here and not among `known`."""
+        before = {message.position for message in known}
+        return [each for waiting in self._waiting.values() for each in waiting if each.position not in before]
 
     def take(self, kind: MessageKind, name: str) -> Message | None:
         """The first message of this kind and name."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from kagzi.authoring.calls import Receive, Sleep, StepCall
 from kagzi.engine.deliveries import Delivery, decode_message, decode_record
 from kagzi.engine.handles import WorkflowTimer
+from kagzi.engine.mailbox import Mailbox, message_of
 from kagzi.engine.runner import RunningStep
 from kagzi.engine.time import EngineClock
 from kagzi.engine.timers import Timer
@@ -68,7 +69,7 @@ class Recorder:
     nothing was finished earlier: every step can be executed at once, for the first time.
     """
 
-    __slots__ = ("_around", "_claim", "_earlier", "_is_later_attempt", "_tries", "is_untried", "seq")
+    __slots__ = ("_around", "_claim", "_earlier", "_is_later_attempt", "_receivers", "_tries", "is_untried", "seq")
 
     def __init__(self, claim: Claim, surroundings: Surroundings) -> None:
         self._claim = claim
@@ -78,6 +79,7 @@ class Recorder:
         self._is_later_attempt = claim.reopened_seq > 0
         self.is_untried = not claim.tries and not claim.earlier
         self.seq = claim.history[-1].seq if claim.history else claim.reopened_seq
+        self._receivers = _receivers(claim) if claim.earlier else {}
 
     def attempt(self, step_id: str) -> int:
         """The number of the step's next execution, from 1."""
@@ -175,6 +177,23 @@ class Recorder:
             seq=self._next(),
             replaces=self._is_later_attempt,
         )
+        if self._receivers:
+            self._receivers[message.position] = self.seq
+        return change, Receipt(delivery, message)
+
+    def received_earlier(self, receive: Receive[Any], mailbox: Mailbox) -> StepRecord | None:
+        """What an earlier attempt of the run received here, unless that was in vain and the message went elsewhere."""
+        record = self.finished_earlier(receive.step_id, StepKind.SIGNAL)
+        if record is None or record.message is None or mailbox.has(record.message):
+            return None
+        return record if self._receivers.get(record.message) == record.seq else None
+
+    def received_again(self, receive: Receive[Any], record: StepRecord) -> tuple[Change, Consequence]:
+        """A wait gets what an earlier attempt of the run received there."""
+        delivery = decode_message(receive, record.output, self._around.payloads)
+        change = lifecycle.hand_out(self._claim.run_id, self._claim.fence, record, seq=self._next())
+        message = message_of(record)
+        self._receivers[message.position] = self.seq
         return change, Receipt(delivery, message)
 
     def putting_back(self, message: Message) -> tuple[Change, Consequence]:
@@ -226,3 +245,9 @@ class Recorder:
     def _next(self) -> int:
         self.seq += 1
         return self.seq
+
+
+def _receivers(claim: Claim) -> dict[int, int]:
+    """For each message that was received, the place of the last record that did."""
+    received = [record for record in (*claim.earlier.values(), *claim.history) if record.message is not None]
+    return {record.message or 0: record.seq for record in sorted(received, key=lambda record: record.seq)}

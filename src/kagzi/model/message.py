@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 
 import msgspec
 
-from kagzi.model.run import RunId, RunStatus
-
-
-class MessageKind(StrEnum):
-    """What sort of message it is."""
-
-    SIGNAL = "SIGNAL"
+from kagzi.model.run import MessageKind, RunId, RunStatus
 
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -37,6 +37,22 @@ class RunStatus(StrEnum):
 TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 
 
+class MessageKind(StrEnum):
+    """What sort of message was sent to a run."""
+
+    SIGNAL = "SIGNAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """A message that a run has not received: its decoded `value`, and when it was sent, by the store's clock."""
+
+    kind: MessageKind
+    name: str
+    value: Any
+    sent_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run as people see it.
@@ -44,7 +60,8 @@ class Run:
     `input` and `output` are the decoded JSON values (None where listings leave payloads out or where they can't be
     decoded; `unreadable` then says why). Times are aware and in UTC, by the store's clock. `attempts` counts
     executions of the workflow as its retry policy sees them, `crashes` the times in a row that a worker died with the
-    run and without a new checkpoint, `wakeups` the returns from SLEEPING.
+    run and without a new checkpoint, `wakeups` the returns from SLEEPING. `undelivered` are the messages that it has
+    not received, oldest first: once it has ended it never will. Only `WorkflowHandle.describe` fills it.
     """
 
     run_id: str
@@ -71,10 +88,19 @@ class Run:
     tags: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
     unreadable: str | None = None
+    undelivered: tuple[Undelivered, ...] = ()
 
 
 # The structs below are made once or more per run on the hot path: a msgspec Struct is made in 0.15 µs, a frozen
 # dataclass of that size in 1.5 µs. `omit_defaults` keeps them short where a store sends them as JSON.
+
+
+class FirstMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A message that is in a run's mailbox from its start on, at position 1. `payload` is encoded text."""
+
+    kind: MessageKind
+    name: str
+    payload: str
 
 
 class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -83,7 +109,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     `id` is None where the caller gave none: such a run is known by its `run_id` alone and costs no unique index entry.
     `input` is encoded text. The run falls due at `available_at`, or `delay_s` seconds after the store's now.
     `owner` is set for an eager start: the run is born RUNNING with fence 1, claimed by that worker, unless the
-    worker's registration is no longer alive, in which case it is born PENDING.
+    worker's registration is no longer alive, in which case it is born PENDING. `message` is stored with the run, and
+    nowhere where there was one before.
     """
 
     run_id: RunId
@@ -100,6 +127,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     attributes: str | None = None
     parent_run_id: RunId | None = None
     owner: WorkerKey | None = None
+    message: FirstMessage | None = None
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -93,6 +93,7 @@ def hand_out(run_id: RunId, fence: int, earlier: StepRecord, *, seq: int) -> Cha
         attempts=earlier.attempts,
         started_at=earlier.started_at,
         child_run_id=earlier.child_run_id,
+        message=earlier.message,
     )
     return Change(run_id=run_id, fence=fence, records=(record,), replaces=True)
 

@@ -328,13 +328,14 @@ def _outcome(
         return Applied.LOST
     if change.transition is not None:
         return Applied.ALREADY if run[1] == change.transition.status.value else Applied.LOST
-    return Applied.ALREADY if change.records or change.failed else Applied.LOST
+    return Applied.ALREADY if change.records or change.failed or change.returned else Applied.LOST
 
 
 class _Batch:
     """Changes taken apart. Runs are sorted, so that two batches never wait for each other's locks."""
 
     __slots__ = (
+        "_receipts",
         "failed",
         "failed_places",
         "fences",
@@ -361,6 +362,7 @@ class _Batch:
         self.failed_places: list[int] = []
         self.received: list[_Receipt] = []
         self.received_places: list[int] = []
+        self._receipts: dict[tuple[int, int], int] = {}
         self.is_rare = False
         seen: set[tuple[int, str]] = set()
         for change in sorted(changes, key=_run_id):
@@ -393,8 +395,11 @@ class _Batch:
         self.is_rare = True
         receipts = [_Receipt(position, change.records[0].seq) for position in change.received]
         receipts += [_Receipt(position, None) for position in change.returned]
-        self.received += receipts
-        self.received_places += [place] * len(receipts)
+        for receipt in receipts:
+            # One statement can't write one row twice: what comes last counts.
+            known = self._receipts.setdefault((place, receipt.position), len(self.received))
+            self.received[known : known + 1] = [receipt]
+            self.received_places[known : known + 1] = [place]
 
 
 class _Receipt(msgspec.Struct, frozen=True, gc=False):

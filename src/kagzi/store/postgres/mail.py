@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from kagzi.ids import is_id
-from kagzi.model.message import Mail, Message, MessageKind, NewMessage, Posted, PostOutcome
-from kagzi.model.run import RunId, WorkerKey
+from kagzi.model.message import Mail, Message, NewMessage, Posted, PostOutcome
+from kagzi.model.run import MessageKind, RunId, WorkerKey
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row

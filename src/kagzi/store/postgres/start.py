@@ -54,26 +54,46 @@ RETURNING now(), fence,
     CASE WHEN available_at <= now() THEN CASE WHEN {SOMEBODY_IDLE} THEN {TELL_DUE} END END
 """
 
-_MANY = f"""
+
+def _many(*, rare: bool) -> str:
+    """The runs of a batch; of `rare` ones some have a message in their mailbox from the start."""
+    select = _SELECT if not rare else _SELECT.replace("n.parent_run_id,", f"n.parent_run_id, {_HAS_MESSAGE},", 1)
+    columns = _COLUMNS if not rare else _COLUMNS.replace("parent_run_id,", "parent_run_id, inbox,")
+    return f"""
 WITH new AS (
     SELECT n.run_id, n.namespace, n.id, n.workflow, n.version, coalesce(n.queue, 'default') AS queue,
         coalesce(n.priority, 0) AS priority, n.input, coalesce(n.tags, '{{}}') AS tags, n.attributes, n.parent_run_id,
-        n.owner, n.available_at, coalesce(n.delay_s, 0) AS delay_s
+        n.owner, n.available_at, coalesce(n.delay_s, 0) AS delay_s {", n.message" if rare else ""}
     FROM json_to_recordset($1::json) AS n (
         run_id uuid, namespace text, id text, workflow text, version integer, queue text, priority integer,
         input text, tags text[], attributes text, parent_run_id uuid, owner uuid, available_at timestamptz,
-        delay_s double precision
+        delay_s double precision {", message json" if rare else ""}
     )
 ),
 stored AS (
-    INSERT INTO {{schema}}.workflow_runs ({_COLUMNS})
-    {_SELECT}
+    INSERT INTO {{schema}}.workflow_runs ({columns})
+    {select}
     ON CONFLICT DO NOTHING
     RETURNING run_id, fence, available_at
 )
+{_POSTED if rare else ""}
 SELECT now(), (SELECT count(*) FROM stored), (SELECT array_agg(run_id::text) FROM stored WHERE fence = 1),
     (SELECT {TELL_DUE} FROM stored WHERE available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1)
 """
+
+
+_HAS_MESSAGE = "CASE WHEN n.message IS NULL THEN 0 ELSE 1 END"
+_POSTED = """
+, posted AS (
+    INSERT INTO {schema}.messages (run_id, position, kind, name, payload)
+    SELECT n.run_id, 1, m.kind, m.name, m.payload
+    FROM new AS n CROSS JOIN LATERAL json_to_record(n.message) AS m (kind text, name text, payload text)
+    WHERE n.message IS NOT NULL AND n.run_id IN (SELECT stored.run_id FROM stored)
+)
+"""
+
+_MANY = _many(rare=False)
+_MANY_WITH_MESSAGES = _many(rare=True)
 
 # A statement of its own after the insert: it must see what was committed while the insert waited.
 _THERE_BY_RUN_ID = """
@@ -99,6 +119,7 @@ class Starter:
         self._connections = connections
         self._one = names.fill(_ONE)
         self._many = names.fill(_MANY)
+        self._many_with_messages = names.fill(_MANY_WITH_MESSAGES)
         self._there_by_run_id = names.fill(_THERE_BY_RUN_ID)
         self._there_by_id = names.fill(_THERE_BY_ID)
 
@@ -106,8 +127,9 @@ class Starter:
         """One trip, or three where some of the runs were there already."""
         if not runs:
             return []
+        alone = len(runs) == 1 and runs[0].message is None
         for _ in range(_TRIES):
-            answer = await (self._start_one(runs[0]) if len(runs) == 1 else self._start_many(runs))
+            answer = await (self._start_one(runs[0]) if alone else self._start_many(runs))
             if answer is not None:
                 return answer
         raise StoreUnavailable("a run was deleted each time that its start found it there. Try again.")
@@ -121,7 +143,8 @@ class Starter:
     async def _start_many(self, runs: Sequence[NewRun]) -> list[Started] | None:
         # In one order, or two batches that share ids could each wait for the other's uncommitted row.
         ordered = sorted(runs, key=_identity) if any(run.id is not None for run in runs) else runs
-        now, stored, claimed = (await self._connections.fetch(self._many, rows_json(ordered)))[0][:3]
+        sql = self._many if all(run.message is None for run in runs) else self._many_with_messages
+        now, stored, claimed = (await self._connections.fetch(sql, rows_json(ordered)))[0][:3]
         if stored == len(runs):
             ours = frozenset(claimed or ())
             return [_created(run, claimed=run.run_id in ours, now=now) for run in runs]

@@ -264,4 +264,4 @@ def _outcome_before(session: Session, change: Change, times: list[int | None]) -
         return Applied.LOST
     if change.transition is not None:
         return Applied.ALREADY if run[0][1] == change.transition.status else Applied.LOST
-    return Applied.ALREADY if change.records or change.failed else Applied.LOST
+    return Applied.ALREADY if change.records or change.failed or change.returned else Applied.LOST

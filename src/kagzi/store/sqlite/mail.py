@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kagzi.model.message import Mail, Message, MessageKind, NewMessage, Posted, PostOutcome
-from kagzi.model.run import TERMINAL, RunId, RunStatus, WorkerKey
+from kagzi.model.message import Mail, Message, NewMessage, Posted, PostOutcome
+from kagzi.model.run import TERMINAL, MessageKind, RunId, RunStatus, WorkerKey
 from kagzi.store.sqlite.rows import RUN_STATUSES, word
 from kagzi.store.sqlite.session import Session, each
 from kagzi.store.sqlite.times import moment

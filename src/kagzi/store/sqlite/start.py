@@ -25,6 +25,12 @@ _INSERT = BulkInsert(
     tail="ON CONFLICT DO NOTHING",
 )
 
+_FIRST_MESSAGE = """
+INSERT INTO messages (run_id, position, kind, name, payload, created_at) VALUES (?, 1, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+_COUNT_FIRST = "UPDATE workflow_runs SET inbox = 1 WHERE run_id = ?"
+
 _THERE = """
 SELECT r.run_id, r.workflow, r.input, r.status = 'RUNNING' AND r.fence = 1, r.worker_key FROM workflow_runs AS r
 """
@@ -39,8 +45,10 @@ def _start(session: Session, calls: list[Sequence[NewRun]]) -> list[list[Started
     now = session.now
     living: dict[WorkerKey, bool] = {}
     rows = []
+    has_messages = False
     for runs in calls:
         for run in runs:
+            has_messages |= run.message is not None
             due = later(now, run.delay_s) if run.available_at is None else micros(run.available_at)
             owner = run.owner
             if owner is not None and (due > now or not _is_alive(session, owner, living)):
@@ -51,12 +59,27 @@ def _start(session: Session, calls: list[Sequence[NewRun]]) -> list[list[Started
     stored = _INSERT.run(session.connection, rows)
     at = moment(now)
     if stored < len(rows):
-        return [[_look(session, run, at) for run in runs] for runs in calls]
-    owners = iter(rows)
-    return [[_created(run, claimed=next(owners)[-1] is not None, now=at) for run in runs] for runs in calls]
+        answers = [[_look(session, run, at) for run in runs] for runs in calls]
+    else:
+        owners = iter(rows)
+        answers = [[_created(run, claimed=next(owners)[-1] is not None, now=at) for run in runs] for runs in calls]
+    if has_messages:
+        for runs, started in zip(calls, answers, strict=True):
+            _post_first(session, runs, started)
+    return answers
 
 
 START = Verb(_start)
+
+
+def _post_first(session: Session, runs: Sequence[NewRun], started: Sequence[Started]) -> None:
+    """Put the first messages of new runs into their mailboxes; an earlier try of ours may have."""
+    for run, answer in zip(runs, started, strict=True):
+        message = run.message
+        if message is not None and answer.created:
+            content = (message.kind, message.name, message.payload, session.now)
+            if session.write(_FIRST_MESSAGE, (run.run_id, *content)):
+                session.write(_COUNT_FIRST, (run.run_id,))
 
 
 def _is_alive(session: Session, owner: WorkerKey, living: dict[WorkerKey, bool]) -> bool:
