@@ -82,6 +82,13 @@ def die(how: str) -> None:
             os._exit(3)
         case "raise":
             sys.exit(4)
+        case "fork":  # what is forked holds on to all that was open
+            if os.fork() == 0:
+                time.sleep(600)
+            os._exit(3)
+        case "close":
+            os.closerange(3, 100)
+            time.sleep(600)
         case _:
             os.kill(os.getpid(), getattr(signal, how))
             time.sleep(60)

@@ -18,7 +18,8 @@ from tests.worker import computing
 ROOT = Path(__file__).parents[2]
 
 WORKER = """
-import asyncio, sys
+import sys
+import uvloop
 from kagzi import Kagzi, WorkflowContext
 from tests.worker import computing
 
@@ -36,7 +37,7 @@ if __name__ == "__main__":
                 await work.options(id="one").start(*sys.argv[2:])
             await kagzi.create_worker(lease=2, heartbeat_interval=0.5).start()
 
-    asyncio.run(main())
+    uvloop.run(main())  # as `kagzi worker` does
 """
 
 
