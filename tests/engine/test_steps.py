@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kagzi import Kagzi, Settings, StepFailed, WorkflowContext, WorkflowFailed, step_info
+from kagzi import Kagzi, Settings, StepFailed, WorkflowContext, WorkflowFailed, step, step_info
 from kagzi.model.error import ErrorKind
 
 _mood: contextvars.ContextVar[str] = contextvars.ContextVar("mood", default="calm")
@@ -56,6 +56,24 @@ async def test_async_functions_run_on_the_workers_loop_and_plain_ones_in_threads
 
     assert loop == [here] * 3
     assert thread.startswith("kagzi-step")
+
+
+async def test_a_marked_method_is_a_step_by_call_and_by_ctx_step(kagzi: Kagzi) -> None:
+    class Shop:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @step
+        def greet(self, whom: str) -> str:
+            return f"{self.name} greets {whom}"
+
+    shop = Shop("corner")
+
+    async def body(ctx: WorkflowContext) -> list[str]:
+        greeted: Any = shop.greet("a")
+        return [await greeted, await ctx.step("greet", shop.greet, "b"), await ctx.step("greet", shop.greet, whom="c")]
+
+    assert await run(kagzi, body) == [f"corner greets {whom}" for whom in "abc"]
 
 
 async def test_a_lambda_that_makes_a_coroutine_is_awaited_on_the_loop(kagzi: Kagzi) -> None:

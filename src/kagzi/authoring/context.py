@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import uuid
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from types import MethodType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from kagzi.authoring import together
 from kagzi.authoring.calls import Receive, Sleep, StepCall
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
+from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import NO_OPTIONS, StepOptions, combine, step_options
@@ -25,7 +25,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class WorkflowContext:
+class WorkflowContext(RunFacts):
     """A workflow's door to the world; the first argument of every workflow function.
 
     All of asyncio that only waits works in a workflow as it is: `gather`, `TaskGroup`, `timeout`, `wait`, `sleep`,
@@ -70,6 +70,8 @@ class WorkflowContext:
         behind = getattr(fn, "__kagzi_step__", None)  # of a function marked with @step
         if behind is not None:
             options = combine(options, behind)
+            if type(fn) is MethodType:  # whose `__wrapped__` is the function without its object
+                args = (fn.__self__, *args)
             fn = fn.__wrapped__  # type: ignore[attr-defined] # outside of a body they are the same
         if port.step_defaults is not NO_OPTIONS:
             options = combine(options, port.step_defaults)
@@ -191,47 +193,3 @@ class WorkflowContext:
         Raises ValueError as `patched` does.
         """
         self.patched(change_id)
-
-    # -- facts -------------------------------------------------------------------------------------------------
-
-    def now(self) -> datetime:
-        """The workflow's time, aware and in UTC: when the run started, then when its last operation finished."""
-        return self._port.now
-
-    def random(self) -> float:
-        """A random number from 0 (included) to 1 (not included), the same in every replay."""
-        return self._port.chance.random()
-
-    def uuid4(self) -> uuid.UUID:
-        """A random UUID, the same in every replay."""
-        return uuid.UUID(int=self._port.chance.getrandbits(128), version=4)
-
-    @property
-    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that knows the run and is silent while the body is being replayed."""
-        return self._port.logger
-
-    @property
-    def run_id(self) -> str:
-        """The run's own id, made by Kagzi."""
-        return self._port.run_id
-
-    @property
-    def id(self) -> str:
-        """The id that the run was started with; its `run_id` where none was given."""
-        return self._port.id
-
-    @property
-    def workflow(self) -> str:
-        """The workflow's name."""
-        return self._port.workflow
-
-    @property
-    def version(self) -> int:
-        """The version of the workflow that the run is pinned to."""
-        return self._port.version
-
-    @property
-    def attempt(self) -> int:
-        """Which execution of the workflow this is, from 1; crashes and wake-ups don't count."""
-        return self._port.attempt

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
-import uuid
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, overload
@@ -13,10 +11,10 @@ from typing import Any, ParamSpec, TypeVar, overload
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration
+from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.greenlets import Part, wait
 from kagzi.authoring.groups import ParallelErrorStrategy
 from kagzi.authoring.pending import Pending
-from kagzi.authoring.port import RunPort
 from kagzi.authoring.signals import Signal
 from kagzi.authoring.steps import current_context
 from kagzi.authoring.sync_groups import SyncParallelExecutor
@@ -28,17 +26,18 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class SyncWorkflowContext:
+class SyncWorkflowContext(RunFacts):
     """A `def` workflow's door to the world; the first argument of the workflow's function.
 
     Its verbs are those of `WorkflowContext` and return when what they name is done. While the body waits it holds no
     thread, and none of asyncio is needed: what is to go on beside is begun by `submit` or `spawn`.
     """
 
-    __slots__ = ("_ctx",)
+    __slots__ = ("_ctx", "_port")
 
     def __init__(self, ctx: WorkflowContext) -> None:
         self._ctx = ctx
+        self._port = ctx._port
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -168,54 +167,6 @@ class SyncWorkflowContext:
     def deprecate_patch(self, change_id: str) -> None:
         """Stand where `patched` stood once no run needs the old path; see `WorkflowContext.deprecate_patch`."""
         self._ctx.deprecate_patch(change_id)
-
-    # -- facts -------------------------------------------------------------------------------------------------
-
-    def now(self) -> datetime:
-        """The workflow's time, aware and in UTC: when the run started, then when its last operation finished."""
-        return self._ctx.now()
-
-    def random(self) -> float:
-        """A random number from 0 (included) to 1 (not included), the same in every replay."""
-        return self._ctx.random()
-
-    def uuid4(self) -> uuid.UUID:
-        """A random UUID, the same in every replay."""
-        return self._ctx.uuid4()
-
-    @property
-    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that knows the run and is silent while the body is being replayed."""
-        return self._ctx.logger
-
-    @property
-    def run_id(self) -> str:
-        """The run's own id, made by Kagzi."""
-        return self._ctx.run_id
-
-    @property
-    def id(self) -> str:
-        """The id that the run was started with; its `run_id` where none was given."""
-        return self._ctx.id
-
-    @property
-    def workflow(self) -> str:
-        """The workflow's name."""
-        return self._ctx.workflow
-
-    @property
-    def version(self) -> int:
-        """The version of the workflow that the run is pinned to."""
-        return self._ctx.version
-
-    @property
-    def attempt(self) -> int:
-        """Which execution of the workflow this is, from 1; crashes and wake-ups don't count."""
-        return self._ctx.attempt
-
-    @property
-    def _port(self) -> RunPort:
-        return self._ctx._port
 
     def _part(self, function: Callable[[], R]) -> Part[R]:
         return Part(function, workflow=self.workflow, run_id=self.run_id)
