@@ -83,6 +83,19 @@ def test_submitted_steps_are_under_way_together_and_give_their_results_again_and
     assert outcome(body).value == [*[False] * 3, *[0, 2, 4] * 2, *[True] * 3]
 
 
+def test_a_submitted_step_begins_while_the_body_waits_for_something_else() -> None:
+    def body(ctx: SyncWorkflowContext) -> int:
+        beside = ctx.submit("beside", double, 1)
+        ctx.sleep("nap", 60)
+        return beside.result()
+
+    executing = world(body)
+    executing.claim()
+
+    assert executing.steps.executed == ["0/beside#1"]
+    assert outcome(body).value == 2
+
+
 def test_parts_of_a_body_go_on_beside_each_other_in_scopes_of_their_own() -> None:
     order: list[str] = []
 

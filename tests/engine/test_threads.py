@@ -8,14 +8,16 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kagzi.engine.threads import StepThreads
-from tests.app.applications import until, within
+from tests.app.applications import PATIENCE_S, until, within
 
 _mood: contextvars.ContextVar[str] = contextvars.ContextVar("mood", default="calm")
 
@@ -123,16 +125,20 @@ async def test_a_thread_that_comes_back_in_time_is_not_named(stuck: Stuck, caplo
 
 
 async def test_what_is_given_up_as_it_returns_counts_once(stuck: Stuck) -> None:
-    """The thread's answer and the cancellation may meet in one turn of the loop, in either order."""
+    """The thread's answer and the cancellation may meet in one turn of the loop."""
     threads = StepThreads(1)
-    for pause in [0.0, *(0.00002 * number for number in range(200))]:
-        call = asyncio.create_task(threads.call(lambda: "done", label={}))
-        await asyncio.sleep(pause)
-        call.cancel()
-        await asyncio.wait({call})
-    await until(lambda: threads._busy == 0)
+    call = asyncio.create_task(threads.call(stuck.enter, label={}))
+    await until(lambda: stuck.entered)
 
-    assert (threads._given_up, threads._places._value) == (0, 1)
+    stuck.let_go()
+    told: Any = asyncio.get_running_loop()
+    deadline = time.monotonic() + PATIENCE_S
+    while not told._ready and time.monotonic() < deadline:  # without a turn of the loop
+        time.sleep(0.001)  # noqa: ASYNC251 - the loop must stand still
+    call.cancel()
+    await asyncio.wait({call})
+
+    assert (threads._busy, threads._given_up, threads._places._value) == (0, 0, 1)
     threads.close()
 
 

@@ -21,12 +21,14 @@ from kagzi import (
     RetryPredicate,
     RunStatus,
     StepFailed,
+    StepInfo,
     StepStatus,
     SyncWorkflowContext,
     WorkflowContext,
     WorkflowFailed,
     step,
 )
+from kagzi.engine.processes.pool import StepProcesses
 from kagzi.errors import ConfigError
 from kagzi.testing import Environment
 from tests.app.applications import an_application, until, watch, within
@@ -331,6 +333,7 @@ async def test_a_step_that_exits_fails_and_its_process_is_used_again(kagzi: Kagz
 async def test_a_process_that_died_while_idle_is_replaced_and_no_step_fails(kagzi: Kagzi) -> None:
     async def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
+        await computing.gone(pid)
 
     async def body(ctx: WorkflowContext) -> list[int]:
         before = await ctx.step("where", computing.where)
@@ -340,6 +343,23 @@ async def test_a_process_that_died_while_idle_is_replaced_and_no_step_fails(kagz
     before, after = await run(kagzi, body)
 
     assert before != after
+
+
+async def test_a_process_whose_death_was_not_heard_of_yet_is_replaced_and_no_step_fails() -> None:
+    processes = StepProcesses(1)
+    info = StepInfo(
+        run_id="run", step_id="0/where#1", name="where", attempt=1, idempotency_key="key", _cancelled=lambda: False
+    )
+    where: Any = computing.where
+    before = await processes.call(where.__wrapped__, (), {}, info=info, on_turn=lambda: None)
+
+    os.kill(before.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, before.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop must stand still
+    after = await processes.call(where.__wrapped__, (), {}, info=info, on_turn=lambda: None)
+    await processes.close()
+
+    assert after.pid != before.pid
+    assert computing.processes() == []
 
 
 async def test_signals_that_mean_the_worker_do_not_end_its_processes(kagzi: Kagzi, folder: Path) -> None:

@@ -199,7 +199,7 @@ class StepRunner:
         call = step.call
         if _is_async(step.fn):
             return await step.fn(*call.args, **call.kwargs)
-        if call.options.executor == "process" and step.fn is call.fn:
+        if call.options.executor == "process":
             return await self._call_in_process(step, begun)
         value = await self._call_in_thread(step, begun)
         if inspect.isawaitable(value):  # a plain function, such as a lambda, that made a coroutine
@@ -215,7 +215,7 @@ class StepRunner:
     async def _call_in_process(self, step: RunningStep, begun: Callable[[], object] | None) -> Any:
         call = step.call
         return await self._processes.call(
-            call.fn,
+            step.fn,
             call.args,
             call.kwargs,
             info=step.describe(),

@@ -144,8 +144,6 @@ def _serve(jobs: SimpleQueue[_Job | None], returned: Callable[[_Job, Any, BaseEx
 
 
 def _run(job: _Job) -> Any:
-    if job.given_up:  # before its turn came
-        return None
     if job.on_begun is not None:
         with suppress(RuntimeError):
             job.loop.call_soon_threadsafe(job.on_begun)
