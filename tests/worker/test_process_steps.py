@@ -519,6 +519,7 @@ async def test_a_name_that_leads_to_something_else_is_refused_at_the_call(kagzi:
 # -- virtual time ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_an_environment_executes_steps_in_processes_and_puts_mocks_in_their_place() -> None:
     kagzi = Kagzi("sqlite://")
 

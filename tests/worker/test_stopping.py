@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from kagzi import Kagzi, RunStatus, StepStatus, Worker, WorkflowContext
 from kagzi.model.run import Run
 from kagzi.model.worker import WorkerState
-from tests.app.applications import an_application, until, within
+from tests.app.applications import PATIENCE_S, an_application, until, within
 from tests.app.watched_store import WatchedStore
 from tests.worker.gates import Gates
 
@@ -50,6 +51,41 @@ async def test_a_step_in_flight_finishes_and_is_checkpointed(kagzi: Kagzi, gates
     assert [(step.name, step.status) for step in steps] == [("first", StepStatus.COMPLETED)]
     assert result == "first, second"
     assert gates.entered == ["first", "first, second"]
+
+
+async def test_a_step_that_waits_for_a_thread_is_not_begun_any_more(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url, max_step_threads=1, graceful_shutdown_timeout=timedelta(seconds=60))
+    entered: list[str] = []
+    door = threading.Event()
+
+    def enter(name: str) -> str:
+        entered.append(name)
+        assert door.wait(PATIENCE_S)
+        return name
+
+    @kagzi.workflow
+    async def visit(ctx: WorkflowContext, name: str) -> str:
+        return await ctx.step("enter", enter, name)
+
+    async with kagzi:
+        async with kagzi.create_worker() as worker:
+            first, second = [await visit.start(name) for name in ("first", "second")]
+            await until(lambda: len(worker.runner.running) == 2 and entered)
+            worker.stop()
+            await until(lambda: worker.run_count == 1)
+            waiting = await second.describe()
+            door.set()
+            await within(worker.shutdown())
+            steps = await first.history()
+        before = list(entered)
+        async with kagzi.create_worker():
+            results = [await within(handle.result()) for handle in (first, second)]
+
+    assert before == ["first"]
+    assert waiting.status is RunStatus.PENDING
+    assert counts(waiting) == (1, 0, 0)
+    assert [step.status for step in steps] == [StepStatus.COMPLETED]
+    assert results == ["first", "second"]
 
 
 async def test_what_only_waits_is_given_back_at_once(any_database_url: str) -> None:

@@ -51,10 +51,10 @@ class WorkflowContext(RunFacts):
     def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StepCall[Any]:
         """Call `fn(*args, **kwargs)` as a durable step: once its result is stored, it never runs again.
 
-        An `async def` function runs on the worker's event loop, any other in a thread. The step's identity, (task,
-        name, occurrence), is fixed by this call; the function starts when the call is awaited. Its result comes back
-        through its annotated return type. The await raises `StepFailed` where the function raised, `PayloadError`
-        (in `StepFailed`) where its result can't be stored exactly.
+        An `async def` function runs on the worker's event loop, any other in a thread, or in a process where `@step`
+        says so. The step's identity, (task, name, occurrence), is fixed by this call; the function starts when the call
+        is awaited. Its result comes back through its annotated return type. The await raises `StepFailed` where the
+        function raised, `PayloadError` (in `StepFailed`) where its result can't be stored exactly.
 
         Raises ValueError for a name that is empty, longer than 255 characters, or holds NUL or a lone surrogate.
         """

@@ -51,7 +51,7 @@ class StepOwner(Protocol):
 class RunningStep:
     """One execution of a step's function: of `fn`, which is the call's own unless a test puts another in its place."""
 
-    __slots__ = ("attempt", "call", "fn", "overdue", "owner", "started_at", "stopped", "task")
+    __slots__ = ("attempt", "call", "fn", "overdue", "owner", "started_at", "stopped", "task", "waits")
 
     def __init__(self, owner: StepOwner, call: StepCall[Any], *, attempt: int, started_at: datetime) -> None:
         self.owner = owner
@@ -62,6 +62,8 @@ class RunningStep:
         self.task: asyncio.Task[None] | None = None
         self.stopped = False
         self.overdue = False
+        self.waits = False
+        """Whether it is to be executed in a thread or a process and there is none for it yet."""
 
     def stop(self) -> None:
         """Nobody waits for the result any more: cancel a coroutine, tell a thread, kill a process."""
@@ -98,7 +100,7 @@ class StepRunner:
 
     @property
     def waiting(self) -> int:
-        """How many steps wait for their turn."""
+        """How many steps wait for their turn, not counting those that wait for a thread or a process."""
         return len(self._queue)
 
     def start(self, step: RunningStep) -> None:
@@ -113,6 +115,10 @@ class StepRunner:
         self.holding = True
         waiting = [step for step in self._queue if not step.stopped]
         self._queue.clear()
+        for step in self.running:
+            if step.waits and not step.stopped:
+                step.stop()
+                waiting.append(step)
         return waiting
 
     async def close(self) -> None:
@@ -210,10 +216,12 @@ class StepRunner:
         call = step.call
         function = partial(step.fn, *call.args, **call.kwargs)
         label = {"run_id": step.owner.run_id, "step": call.name}
+        step.waits = True
         return await self._threads.call(function, label=label, on_turn=partial(self._have_turn, step), on_begun=begun)
 
     async def _call_in_process(self, step: RunningStep, begun: Callable[[], object] | None) -> Any:
         call = step.call
+        step.waits = True
         return await self._processes.call(
             step.fn,
             call.args,
@@ -228,6 +236,7 @@ class StepRunner:
         """A place in a thread or process is there, maybe after a long wait, in which the lease may have gone (P9)."""
         if not step.owner.may_start_steps:
             raise _LeaseIsGone
+        step.waits = False
         step.started_at = step.owner.now()
 
 

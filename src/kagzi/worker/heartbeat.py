@@ -77,7 +77,7 @@ class Heartbeat:
         steps = []
         for running in self._worker.runner.running:
             owner = running.owner
-            if running.started_at < long_ago and isinstance(owner, Execution):
+            if running.started_at < long_ago and not running.waits and isinstance(owner, Execution):
                 steps.append(
                     OpenStep(
                         run_id=owner.run_id,
