@@ -15,6 +15,7 @@ from kagzi.client.workers import meant
 from kagzi.model.run import WorkerKey
 from kagzi.model.worker import StoredWorker
 from tests.app.applications import an_application, within
+from tests.faults.database import harm
 
 NOON = datetime(2030, 1, 2, 12, tzinfo=UTC)
 
@@ -55,6 +56,21 @@ async def test_workers_that_ended_are_found_on_request_alone(any_database_url: s
     assert [worker.worker_id for worker in everybody] == ["here", "gone"]
     assert everybody[1].state is WorkerState.STOPPED
     assert not everybody[1].holds_lease
+
+
+async def test_p23_a_state_of_a_later_release_breaks_no_listing(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url)
+
+    async with kagzi:
+        async with kagzi.create_worker(worker_id="gone"):
+            pass
+        if any_database_url.startswith("postgresql"):
+            harm(any_database_url, "ALTER TABLE workers DROP CONSTRAINT workers_state_check")
+        harm(any_database_url, "UPDATE workers SET state = 'RESTING'")
+        (found,) = await kagzi.find_workers()
+
+    assert (found.worker_id, found.state) == ("gone", "RESTING")
+    assert found.holds_lease
 
 
 async def test_a_run_tells_the_name_of_the_worker_that_has_it(any_database_url: str) -> None:

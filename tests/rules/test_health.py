@@ -136,6 +136,15 @@ def test_a_worker_whose_lease_ran_out_is_degraded_however_recent_its_heartbeat_i
     assert "lease" in health.reasons[0]
 
 
+def test_a_state_of_a_later_release_is_that_of_a_living_worker() -> None:
+    """P23."""
+    worker = a_worker(state="RESTING")
+
+    assert rules.judge_worker(worker, CONFIG).status is HEALTHY
+    assert rules.takes_runs(worker)
+    assert judge_system(worker).to_dict()["workers"][0]["state"] == "RESTING"
+
+
 def test_a_worker_whose_heartbeat_is_later_than_the_reading_is_not_silent() -> None:
     health = rules.judge_worker(a_worker(silent_s=-3), CONFIG)
 
@@ -253,6 +262,7 @@ def test_due_runs_that_nobody_serves_are_named(worker: RegisteredWorker, waits_s
     "worker",
     [
         a_worker(state=DRAINING),
+        a_worker(drain_asked=True),
         a_worker(state=STOPPED),
         a_worker(state=DEAD),
         a_worker(silent_s=61),

@@ -101,96 +101,11 @@ class HealthCheckConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseHealth:
-    """How the database is. What could not be found out is None; so is what there is not: a lag without copies, a clock
-    offset where the database has no clock of its own."""
+class Verdict:
+    """How somebody is, and why it is not HEALTHY."""
 
     status: HealthStatus
     reasons: tuple[str, ...] = ()
-    latency: timedelta | None = None
-    writable: bool | None = None
-    schema_current: int | None = None
-    schema_latest: int | None = None
-    clock_offset: timedelta | None = None
-    replication_lag: timedelta | None = None
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether there is nothing to look at."""
-        return self.status is HealthStatus.HEALTHY
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; durations are in seconds."""
-        return _plain(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerHealth:
-    """How a worker is. `is_gone` says that it has ended and nobody need miss it; `state` is None for one that the
-    register does not know. `load` is what its last heartbeat told."""
-
-    status: HealthStatus
-    reasons: tuple[str, ...] = ()
-    worker_id: str
-    key: str | None = None
-    state: WorkerState | None = None
-    is_gone: bool = False
-    silent_for: timedelta | None = None
-    load: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether there is nothing to look at."""
-        return self.status is HealthStatus.HEALTHY
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; durations are in seconds."""
-        return _plain(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueHealth:
-    """How a queue is: how many runs are due in it (`more`: at least so many), for how long the oldest has been, and the
-    (workflow, version) pairs among them that no living worker serves."""
-
-    status: HealthStatus
-    reasons: tuple[str, ...] = ()
-    queue: str
-    due: int = 0
-    more: bool = False
-    oldest_waiting: timedelta | None = None
-    unserved: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether there is nothing to look at."""
-        return self.status is HealthStatus.HEALTHY
-
-    @property
-    def depth(self) -> str:
-        """How many runs are due, for people: `10,000+` where counting had to end."""
-        return f"{self.due:,}{'+' if self.more else ''}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; durations are in seconds."""
-        return _plain(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthReport:
-    """Everything together. `reasons` says all that is not well, in the order of its parts.
-
-    `checked_at` is the store's time. `workers` are those that count: who has ended and need not be missed is left out.
-    `complete` is False where there are more queues than are looked into.
-    """
-
-    status: HealthStatus
-    reasons: tuple[str, ...] = ()
-    checked_at: datetime | None = None
-    database: DatabaseHealth
-    workers: tuple[WorkerHealth, ...] = ()
-    queues: tuple[QueueHealth, ...] = ()
-    complete: bool = True
 
     @property
     def is_healthy(self) -> bool:
@@ -198,19 +113,77 @@ class HealthReport:
         return self.status is HealthStatus.HEALTHY
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; durations are in seconds."""
+        """For JSON; durations are in seconds, and their names end in `_s`."""
         return _plain(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseHealth(Verdict):
+    """How the database is. What could not be found out is None; so is what there is not: a lag without copies, a clock
+    offset where the database has no clock of its own."""
+
+    latency: timedelta | None = None
+    writable: bool | None = None
+    schema_current: int | None = None
+    schema_latest: int | None = None
+    clock_offset: timedelta | None = None
+    replication_lag: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHealth(Verdict):
+    """How a worker is. `is_gone` says that it has ended and nobody need miss it; `state` is None for one that the
+    register does not know. `load` is what its last heartbeat told."""
+
+    worker_id: str
+    key: str | None = None
+    state: WorkerState | None = None
+    is_gone: bool = False
+    silent_for: timedelta | None = None
+    load: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueHealth(Verdict):
+    """How a queue is: how many runs are due in it (`more`: at least so many), for how long the oldest has been, and the
+    (workflow, version) pairs among them that no living worker serves."""
+
+    queue: str
+    due: int = 0
+    more: bool = False
+    oldest_waiting: timedelta | None = None
+    unserved: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def depth(self) -> str:
+        """How many runs are due, for people: `10,000+` where counting had to end."""
+        return f"{self.due:,}{'+' if self.more else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport(Verdict):
+    """Everything together. `reasons` says all that is not well, in the order of its parts.
+
+    `checked_at` is the store's time. `workers` are those that count: who has ended and need not be missed is left out.
+    `complete` is False where there are more queues than are looked into.
+    """
+
+    checked_at: datetime | None = None
+    database: DatabaseHealth
+    workers: tuple[WorkerHealth, ...] = ()
+    queues: tuple[QueueHealth, ...] = ()
+    complete: bool = True
 
 
 _SPANS = {"latency", "clock_offset", "replication_lag", "silent_for", "oldest_waiting"}
 
 
-def _plain(noun: DatabaseHealth | WorkerHealth | QueueHealth | HealthReport) -> dict[str, Any]:
-    """A noun's fields as JSON has them; a duration's name ends in its unit."""
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    """A verdict's fields as JSON has them; a duration's name ends in its unit."""
     return {
-        f"{each.name}_s" if each.name in _SPANS else each.name: _value(getattr(noun, each.name))
-        for each in fields(noun)
-    } | {"is_healthy": noun.is_healthy}
+        f"{each.name}_s" if each.name in _SPANS else each.name: _value(getattr(verdict, each.name))
+        for each in fields(verdict)
+    } | {"is_healthy": verdict.is_healthy}
 
 
 def _value(value: Any) -> Any:
@@ -223,7 +196,7 @@ def _value(value: Any) -> Any:
             return value.value
         case tuple():
             return [_value(each) for each in value]
-        case DatabaseHealth() | WorkerHealth() | QueueHealth():
+        case Verdict():
             return _plain(value)
         case _:
             return value

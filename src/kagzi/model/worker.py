@@ -22,10 +22,9 @@ class WorkerState(StrEnum):
     STOPPED = "STOPPED"
     DEAD = "DEAD"
 
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing will follow."""
-        return self in (WorkerState.STOPPED, WorkerState.DEAD)
+
+FINAL_STATES = (WorkerState.STOPPED, WorkerState.DEAD)
+"""Nothing follows them. Looked up here, as a row may hold a state of a later release, which is then a plain text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ class RegisteredWorker:
     @property
     def holds_lease(self) -> bool:
         """Whether nobody might have declared it dead when it was read."""
-        return not self.state.is_final and self.seen_at < self.lease_until
+        return self.state not in FINAL_STATES and self.seen_at < self.lease_until
 
     @property
     def takes_runs(self) -> bool:

@@ -86,7 +86,7 @@ def unreachable(reason: str) -> DatabaseHealth:
 
 def takes_runs(worker: RegisteredWorker) -> bool:
     """Whether a worker claims runs: it is not on its way out, and nobody may declare it dead."""
-    return worker.state in (WorkerState.STARTING, WorkerState.RUNNING) and worker.holds_lease
+    return worker.holds_lease and worker.state is not WorkerState.DRAINING and not worker.drain_asked
 
 
 def judge_worker(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from kagzi.model.worker import WorkerState
+from kagzi.model.worker import FINAL_STATES, WorkerState
 
 _UNREADY = {
     WorkerState.STARTING: "the worker is starting: it has not entered the database's register yet",
@@ -21,7 +21,7 @@ def why_not_alive(state: WorkerState) -> tuple[str, ...]:
 
     A database that can't be reached is no reason, for a new process would not reach it either.
     """
-    return (_UNREADY[state],) if state.is_final else ()
+    return (_UNREADY[state],) if state in FINAL_STATES else ()
 
 
 def why_not_ready(
