@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,6 +13,7 @@ from kagzi import HealthChecker, HealthStatus, Kagzi
 from kagzi.settings import Settings
 from kagzi.store.postgres.store import PostgresStore
 from tests.app.applications import until
+from tests.cli.commands import kagzi as command
 from tests.postgres.builders import a_run
 from tests.servers import PostgresServer
 
@@ -85,7 +87,10 @@ async def test_a_server_tells_how_far_its_slowest_standby_is_behind_to_whom_it_m
             await run_sql(url, "REVOKE SELECT ON pg_stat_replication FROM PUBLIC")
             refused = await unprivileged.replication_lag()
             probe = await unprivileged.probe()
+        shown = await asyncio.to_thread(command, "health", url=plain)
 
+    assert (shown.returncode, shown.stderr) == (1, "")
+    assert "permission denied for schema kagzi" in shown.stdout
     assert hidden is None
     assert refused is None
     assert probe.writable
