@@ -52,6 +52,12 @@ async def slow(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
     return await ctx.step("finish", compose, "friend")
 
 
+@app.workflow("held")
+async def held(ctx: WorkflowContext, ledger: str) -> None:
+    """One step that lasts until the ledger says "go"."""
+    await ctx.step("work", wait_for_go, ledger)
+
+
 @app.workflow("stubborn")
 async def stubborn(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
     """A step that nobody can stop: a plain function in a thread."""
@@ -96,6 +102,13 @@ def compose(name: str) -> str:
 async def work(ledger: str, seconds: float) -> None:
     write(ledger, "begun")
     await asyncio.sleep(seconds)
+    write(ledger, "done")
+
+
+def wait_for_go(ledger: str) -> None:
+    write(ledger, "begun")
+    while "go" not in Path(ledger).read_text().split():
+        time.sleep(0.02)
     write(ledger, "done")
 
 

@@ -262,12 +262,15 @@ async def test_a_worker_that_died_is_missed_until_another_takes_its_place(kagzi:
         await until(lambda: worker.key != former)
         back = await checker.comprehensive_check()
         of_that_name = await checker.check_worker_health("w1")
+        (listed,) = [each for each in await kagzi.find_workers(ended=True) if each.key == former]
+        that_registration = await checker.check_worker_health(listed)
 
     (dead,) = alone.workers
     assert (alone.status, dead.status, dead.state) == (UNHEALTHY, UNHEALTHY, WorkerState.DEAD)
     assert (back.status, len(back.workers)) == (HEALTHY, 1)
     assert of_that_name.is_healthy
     assert not of_that_name.is_gone
+    assert (that_registration.state, that_registration.is_gone) == (WorkerState.DEAD, True)
 
 
 # -- queues ------------------------------------------------------------------------------------------------------

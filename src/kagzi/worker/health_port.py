@@ -21,8 +21,6 @@ from kagzi.errors import ConfigError
 logger = logging.getLogger("kagzi.worker")
 
 _LONGEST_HEAD = 8192
-_LONGEST_TAIL = 65_536
-"""What a client may send after its request while it waits for the answer."""
 _LONGEST_S = 5.0
 _MOST = 100
 _END = b"\r\n\r\n"
@@ -106,9 +104,7 @@ class _Exchange(asyncio.Protocol):
         self._answer = answer
         self._ended = ended
         self._received = bytearray()
-        self._tail = 0
         self._asked = False
-        self._client_is_done = False
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -129,11 +125,8 @@ class _Exchange(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take in the request; what comes after it is read and thrown away, lest the answer be lost to a reset."""
+        """Take in the request; what comes after it is thrown away."""
         if self._asked:
-            self._tail += len(data)
-            if self._tail > _LONGEST_TAIL:
-                self.abort()
             return
         self._received += data
         end = self._received.find(_END)
@@ -144,7 +137,6 @@ class _Exchange(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still wait for the answer, if it has asked for one."""
-        self._client_is_done = True
         return self._task is not None and not self._task.done()
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - the name of asyncio's parameter
@@ -189,12 +181,7 @@ class _Exchange(asyncio.Protocol):
             f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n{allow}Connection: close\r\n\r\n"
         )
         transport.write(head.encode() + (body if with_body else b""))
-        if self._client_is_done or not transport.can_write_eof():
-            transport.close()
-        else:
-            # Closed by the client, or at the deadline: closing while more of the request is on its way would have
-            # the system throw our answer away.
-            transport.write_eof()
+        transport.close()
 
 
 def _plain(status: HTTPStatus) -> Reply:

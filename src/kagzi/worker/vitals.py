@@ -24,18 +24,17 @@ class Vitals:
     async def answer(self, path: str) -> Reply | None:
         """Tell whether the worker is alive, or ready; None for any other path."""
         worker = self._worker
-        match path:
-            case "/healthz":
-                reasons = why_not_alive(worker.state)
-            case "/readyz":
-                reasons = why_not_ready(
-                    worker.state,
-                    holds_lease=worker.may_start_steps,
-                    silent_for=worker.silent_for,
-                    heartbeat_interval=worker.config.heartbeat_interval,
-                )
-            case _:
-                return None
+        if path == LIVENESS:
+            reasons = why_not_alive(worker.state)
+        elif path == READINESS:
+            reasons = why_not_ready(
+                worker.state,
+                holds_lease=worker.may_start_steps,
+                silent_for=worker.silent_for,
+                heartbeat_interval=worker.config.heartbeat_interval,
+            )
+        else:
+            return None
         return Reply.because(reasons, worker_id=worker.worker_id, state=worker.state)
 
 
