@@ -141,7 +141,7 @@ def test_a_state_of_a_later_release_is_that_of_a_living_worker() -> None:
     worker = a_worker(state="RESTING")
 
     assert rules.judge_worker(worker, CONFIG).status is HEALTHY
-    assert rules.takes_runs(worker)
+    assert worker.takes_runs
     assert judge_system(worker).to_dict()["workers"][0]["state"] == "RESTING"
 
 

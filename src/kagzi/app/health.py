@@ -70,7 +70,7 @@ class HealthChecker:
         of_that_name = [each for each in registered if each.worker_id == worker_id]
         if not of_that_name:
             return rules.unknown_worker(worker_id)
-        chosen = min(of_that_name, key=lambda each: (each.key != key, not rules.takes_runs(each)))
+        chosen = min(of_that_name, key=lambda each: (each.key != key, not each.takes_runs))
         return rules.judge_worker(chosen, self.config, others=registered)
 
     async def check_workers(self) -> tuple[WorkerHealth, ...]:

@@ -76,7 +76,7 @@ async def _drain(which: str, *, wait: bool, timeout: float | None) -> Registered
         worker = await kagzi.drain_worker(which)
         try:
             async with asyncio.timeout(timeout):
-                while wait and not worker.state.is_final:
+                while wait and not worker.has_ended:
                     await asyncio.sleep(_LOOK_S)
                     known = {each.key: each for each in await kagzi.find_workers(ended=True)}
                     worker = known[worker.key]

@@ -9,7 +9,7 @@ from kagzi.client.link import Link
 from kagzi.client.views import as_worker
 from kagzi.errors import WorkerNotFound
 from kagzi.model.run import WorkerKey
-from kagzi.model.worker import FINAL_STATES, RegisteredWorker
+from kagzi.model.worker import RegisteredWorker
 
 _NAMED = 20
 """How many workers an error names."""
@@ -21,7 +21,7 @@ async def find(link: Link, *, ended: bool, namespace: str | None = None) -> list
     On request those that ended within a day too.
     """
     workers = [as_worker(stored) for stored in await link.store.workers(namespace or link.settings.namespace)]
-    return [worker for worker in workers if ended or worker.state not in FINAL_STATES]
+    return [worker for worker in workers if ended or not worker.has_ended]
 
 
 async def drain(link: Link, which: str) -> RegisteredWorker:

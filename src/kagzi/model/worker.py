@@ -58,9 +58,14 @@ class RegisteredWorker:
         return max(self.seen_at - self.beat_at, timedelta(0))
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing will follow of this registration."""
+        return self.state in FINAL_STATES
+
+    @property
     def holds_lease(self) -> bool:
         """Whether nobody might have declared it dead when it was read."""
-        return self.state not in FINAL_STATES and self.seen_at < self.lease_until
+        return not self.has_ended and self.seen_at < self.lease_until
 
     @property
     def takes_runs(self) -> bool:

@@ -84,11 +84,6 @@ def unreachable(reason: str) -> DatabaseHealth:
 # -- workers -----------------------------------------------------------------------------------------------------
 
 
-def takes_runs(worker: RegisteredWorker) -> bool:
-    """Whether a worker claims runs: it is not on its way out, and nobody may declare it dead."""
-    return worker.holds_lease and worker.state is not WorkerState.DRAINING and not worker.drain_asked
-
-
 def judge_worker(
     worker: RegisteredWorker, config: HealthCheckConfig, *, others: Sequence[RegisteredWorker] = ()
 ) -> WorkerHealth:
@@ -145,7 +140,7 @@ def _number(worker: RegisteredWorker, fact: str) -> float | None:
 def _replaces(other: RegisteredWorker, dead: RegisteredWorker) -> bool:
     """Whether a worker has taken the place of a dead one. It may have been there before that was declared dead."""
     came_after = other.registered_at > dead.beat_at
-    return takes_runs(other) and (
+    return other.takes_runs and (
         (came_after and set(other.queues) >= set(dead.queues)) or other.worker_id == dead.worker_id
     )
 
@@ -168,7 +163,7 @@ def judge_queues(
     backlog: Backlog, workers: Sequence[RegisteredWorker], config: HealthCheckConfig
 ) -> tuple[QueueHealth, ...]:
     """Say how each queue is in which runs are due or that a worker serves, by name."""
-    takers = [worker for worker in workers if takes_runs(worker)]
+    takers = [worker for worker in workers if worker.takes_runs]
     by_queue = {queue: tuple(lanes) for queue, lanes in groupby(backlog.lanes, key=lambda lane: lane.queue)}
     names = sorted({*by_queue, *(queue for worker in takers for queue in worker.queues)})
     return tuple(_judge_queue(name, by_queue.get(name, ()), takers, config, now=backlog.now) for name in names)
@@ -239,7 +234,7 @@ def judge_system(
     """Put everything together. A worker that is not well degrades the whole; all of them bring it down."""
     workers = tuple(worker for worker in judge_workers(registered, config) if not worker.is_gone)
     queues = judge_queues(backlog, registered, config)
-    missing = _too_few(sum(map(takes_runs, registered)), backlog, config)
+    missing = _too_few(sum(worker.takes_runs for worker in registered), backlog, config)
     return HealthReport(
         status=HealthStatus.worst(
             database.status,
