@@ -302,6 +302,29 @@ async def test_a_worker_that_has_left_is_shown_as_stopped_and_owns_nothing(kagzi
     assert owned == []
 
 
+@pytest.mark.slow
+async def test_a_worker_on_its_own_that_has_lost_its_database_keeps_nobody_waiting_when_it_is_stopped(
+    kagzi: Kagzi, store: WatchedStore, gates: Gates
+) -> None:
+    """What its runs could not write is waited for briefly, and not for the 30 seconds that the database is given."""
+
+    @kagzi.workflow
+    async def enter(ctx: WorkflowContext) -> str:
+        return await ctx.step("enter", gates.enter, "enter")
+
+    worker = kagzi.create_worker()
+    serving = asyncio.ensure_future(worker.start())
+    await until(lambda: worker.state is WorkerState.RUNNING)
+    await enter.start()
+    await gates.reached("enter")
+    with store.unreachable():
+        worker.stop()
+        worker.stop()
+        await within(serving, 20)
+
+    assert worker.state is WorkerState.STOPPED
+
+
 async def test_closing_the_application_stops_its_workers_first(kagzi: Kagzi, gates: Gates) -> None:
     @kagzi.workflow
     async def enter(ctx: WorkflowContext) -> str:

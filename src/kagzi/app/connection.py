@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Sequence
 from weakref import WeakSet
@@ -30,6 +31,8 @@ _open: WeakSet[Connection] = WeakSet()
 _left_behind: list[Connection] = []
 """Those of the process that this one was forked from. Kept for good: whoever let go of one would close its socket or
 its file, which are the other process's, too."""
+
+_LAST_WRITES_S = 5.0
 
 
 class Connection:
@@ -168,7 +171,9 @@ class Connection:
         if self._unlisten is not None:
             self._unlisten()
         self._version_policies.close()
-        await self.journal.close()
+        # Where workers alone had connected, what is left are writes of runs that they have given up already: without a
+        # database, nobody who stops a worker is to wait for those as long as for a start.
+        await self.journal.close(limit_s=_LAST_WRITES_S if unless_used else math.inf)
         await self.waiting.close()
         await self.store.close()
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 RETIRED = 86
 """The exit status of a worker that was asked to drain by `kagzi workers drain`: it is not to be replaced."""
 
-GRACE_S = 15.0
+GRACE_S = 25.0
 """What a worker gets on top of its own timeout to give its runs back and sign off."""
 
 

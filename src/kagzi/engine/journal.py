@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -290,11 +291,15 @@ class Journal:
         """Take writes again after `close`."""
         self._is_closed = False
 
-    async def close(self) -> None:
-        """Commit what waits, for at most the store's timeout, and end. What can't be committed is left undone."""
+    async def close(self, *, limit_s: float = math.inf) -> None:
+        """Commit what waits, for at most the store's timeout and `limit_s`, and end.
+
+        What can't be committed is left undone.
+        """
         self._is_closed = True
-        await self._starts.close(deadline_s=self._timeout_s)
-        await self._changes.close(deadline_s=self._timeout_s)
+        deadline_s = min(self._timeout_s, limit_s)
+        await self._starts.close(deadline_s=deadline_s)
+        await self._changes.close(deadline_s=deadline_s)
 
     async def _commit(self, batch: Sequence[_Submission]) -> Sequence[tuple[Applied, datetime]]:
         committed = await self._store.commit([submission.change for submission in batch])

@@ -385,7 +385,8 @@ class Worker:
             async with asyncio.timeout(LAST_WORDS_S):
                 await self._lease.leave()
         except (StoreUnavailable, TimeoutError) as error:
-            logger.warning("The worker could not sign off; its lease runs out by itself.", extra={"reason": str(error)})
+            reason = str(error) or "the database did not answer in time"
+            logger.warning("The worker could not sign off; its lease runs out by itself.", extra={"reason": reason})
         finally:
             await self._end()
 
