@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from types import TracebackType
-from typing import Protocol, Self, assert_never
+from typing import Self, assert_never
 
-from kagzi.authoring.definitions import Definitions
 from kagzi.engine.endings import Ending
 from kagzi.engine.execution import Execution
-from kagzi.engine.journal import Journal
 from kagzi.engine.runner import StepRunner
-from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError, StoreUnavailable
-from kagzi.model.change import Change, Transition
+from kagzi.model.change import Change
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId, WorkerKey
 from kagzi.model.worker import WorkerState
-from kagzi.payloads import Payloads
-from kagzi.rules.classification import Classifier
-from kagzi.settings import Settings
 from kagzi.store.protocol import Hint, Store
 from kagzi.worker.claiming import Claiming
 from kagzi.worker.config import WorkerConfig
@@ -43,37 +36,11 @@ from kagzi.worker.recovering import Recovering
 from kagzi.worker.retiring import Retiring
 from kagzi.worker.signals import stop_on_signals
 from kagzi.worker.slots import Slots
+from kagzi.worker.surroundings import Surroundings
 from kagzi.worker.vitals import health_port
 from kagzi.worker.waits import completed
 
 logger = logging.getLogger("kagzi.worker")
-
-
-class Surroundings(Protocol):
-    """What a worker finds in its application."""
-
-    settings: Settings
-    store: Store
-    journal: Journal
-    payloads: Payloads
-    classifiers: Sequence[Classifier]
-    clock: EngineClock
-    definitions: Definitions
-
-    async def borrow(self) -> None:
-        """Connect for a worker, unless that was done before."""
-
-    async def give_back(self) -> None:
-        """Disconnect, where workers alone had connected and this is the last of them."""
-
-    def run_ended(self, run_id: RunId, transition: Transition) -> None:
-        """A run of this process has ended; whoever waits for it here need not ask the store."""
-
-    def joined(self, worker: Worker) -> None:
-        """A worker has begun to take runs."""
-
-    def left(self, worker: Worker) -> None:
-        """A worker takes no more runs."""
 
 
 class _Stop(Enum):
