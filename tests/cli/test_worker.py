@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import a_worker, answer, entries, kagzi, wait_until
+from tests.cli.flows import app
 
 # -- finding the application -------------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ def test_logs_in_json_carry_every_field(sqlite_url: str, option: tuple[str, ...]
         "message": "A worker takes runs.",
         "worker_id": "w1",
         "queues": ["default"],
-        "workflows": ["greet:1", "buy:1", "echo:1", "fail:1", "nap:1", "slow:1", "stubborn:1", "deaf:1", "stumble:1"],
+        "workflows": [f"{each.name}:{each.version}" for each in app._definitions],
         "database": sqlite_url,
         "max_concurrent_workflows": 100,
         "max_concurrent_steps": 1000,
