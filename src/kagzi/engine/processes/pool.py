@@ -58,13 +58,13 @@ class StepProcesses:
 
     async def _execute(self, request: Request, on_begun: Callable[[], object] | None) -> Answer:
         while True:
-            process = self._take()
-            has_served = process.has_begun
+            idle = self._idle_one()
+            process = idle or self._new_one()
             try:
                 answer = await process.execute(request, on_begun=on_begun)
             except StepProcessDied:
                 process.kill()
-                if process.has_begun or not has_served:
+                if process.has_begun or idle is None:
                     raise
                 continue  # it had died since its last step: nothing of this one was executed
             except BaseException:
@@ -83,14 +83,17 @@ class StepProcesses:
         if ends:
             await asyncio.wait(ends, timeout=_LAST_BREATH_S)
 
-    def _take(self) -> StepProcess:
-        if self._closed:
-            raise KagziError("the worker has stopped, and its processes with it.")
-        self._all = {process for process in self._all if not process.has_ended}
+    def _idle_one(self) -> StepProcess | None:
         while self._idle:
             process = self._idle.pop()
             if not process.is_over:
                 return process
+        return None
+
+    def _new_one(self) -> StepProcess:
+        if self._closed:
+            raise KagziError("the worker has stopped, and its processes with it.")
+        self._all = {process for process in self._all if not process.has_ended}
         process = StepProcess.start()
         self._all.add(process)
         return process
