@@ -180,6 +180,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkerBuilder.graceful_shutdown_timeout_secs: "self, seconds",
     WorkerBuilder.build: "self",
     WorkflowContext.step: "self, name, fn, /, *args, **kwargs",
+    WorkflowContext.transaction: "self, name, fn, /, *args, **kwargs",
     WorkflowContext.sleep: "self, name, duration",
     WorkflowContext.sleep_until: "self, name, when",
     WorkflowContext.wait_for: "self, signal, timeout",

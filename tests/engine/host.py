@@ -28,6 +28,7 @@ from kagzi.model.step import FailedAttempt, StepRecord, StepStatus, Tries
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.rules.failures import decode_error
+from kagzi.store.protocol import Store
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 WARM = timedelta(days=365)
@@ -247,6 +248,7 @@ class World:
         self.classifiers: Sequence[Classifier] = ()
         self.park_after = park_after
         self.body_warning_s = 60.0
+        self.store_timeout_s = 10.0
         self.may_start_steps = True
         self.endings: list[Ending] = []
         self.execution: Execution | None = None
@@ -298,6 +300,11 @@ class World:
     def bring_mail(self) -> None:
         """Bring a run in memory what has come."""
         self.look_for_mail()()
+
+    @property
+    def store(self) -> Store:
+        """There is none: what needs one is tried with real databases."""
+        raise NotImplementedError
 
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """Note how an execution ended."""

@@ -94,6 +94,10 @@ class StepCall(_Awaited[R]):
         return f"<StepCall {self.step_id} {state}>"
 
 
+class TransactionCall(StepCall[R]):
+    """A transaction that was called: a step whose function gets a connection, and whose record commits with it."""
+
+
 class Receive(asyncio.Future[R]):
     """A wait for the next message of a name, whose payload is of the type `carries`."""
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from types import MethodType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from kagzi.authoring import together
-from kagzi.authoring.calls import Receive, Sleep, StepCall
+from kagzi.authoring.calls import Receive, Sleep, StepCall, TransactionCall
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
 from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
@@ -77,6 +77,40 @@ class WorkflowContext(RunFacts):
             options = combine(options, port.step_defaults)
         call: StepCall[Any] = StepCall(  # type: ignore[abstract] # only for type checkers: see calls.py
             port, port.identify(name), name, fn, args, kwargs, options
+        )
+        port.created(call)
+        return call
+
+    @overload
+    def transaction(
+        self, name: str, fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> StepCall[R]: ...
+
+    @overload
+    def transaction(
+        self, name: str, fn: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> StepCall[R]: ...
+
+    def transaction(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> StepCall[Any]:
+        """Call `fn(conn, *args, **kwargs)` in a transaction that also writes its checkpoint: what it does with `conn`
+        happens exactly once.
+
+        On PostgreSQL `fn` is `async def` and `conn` an asyncpg connection, READ COMMITTED. On SQLite `fn` is a plain
+        function, and `conn` has `execute(sql, args)` and `executemany`; every other writer waits while it runs. Both
+        commit when `fn` returns; where it raises, all is undone and the step has failed, to be executed again as its
+        `retry` says. A transaction that the database undid by itself, such as one in a deadlock, fails like any other.
+
+        Raises what `step` raises.
+        """
+        check_name(name, what="the name of a transaction")
+        if not callable(fn):
+            raise TypeError(
+                f"transaction {name!r} needs a function, not {type(fn).__name__}. "
+                f"Give the function and its arguments: ctx.transaction({name!r}, function, argument)."
+            )
+        port = self._port
+        call: TransactionCall[Any] = TransactionCall(  # type: ignore[abstract] # only for type checkers: see calls.py
+            port, port.identify(name), name, fn, args, kwargs, combine(self._options, port.step_defaults)
         )
         port.created(call)
         return call

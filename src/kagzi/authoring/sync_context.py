@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.context import WorkflowContext
@@ -64,6 +64,21 @@ class SyncWorkflowContext(RunFacts):
         call: StepCall[Any] = self._ctx.step(name, fn, *args, **kwargs)
         call.begin()
         return Pending(call)
+
+    @overload
+    def transaction(
+        self, name: str, fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    @overload
+    def transaction(
+        self, name: str, fn: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+
+    def transaction(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn(conn, *args, **kwargs)` in a transaction that also writes its checkpoint; see
+        `WorkflowContext.transaction`."""
+        return wait(self._ctx.transaction(name, fn, *args, **kwargs))
 
     def spawn(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Pending[R]:
         """Begin a part of the body, a plain function with steps and sleeps of its own, that goes on beside the rest.

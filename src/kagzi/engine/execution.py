@@ -14,7 +14,7 @@ import itertools
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -33,17 +33,21 @@ from kagzi.engine.recording import Consequence, Receipt, Recorder, Retry
 from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
+from kagzi.engine.transactions import OpenTransaction, carry_out
+from kagzi.engine.turns import Turns
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change, ParkedAt
 from kagzi.model.claim import Claim
 from kagzi.model.message import Message
 from kagzi.model.run import MessageKind
 from kagzi.model.step import StepKind
+from kagzi.model.transaction import Transacted
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
 from kagzi.rules.classification import Classifier
 from kagzi.rules.divergence import spelled
 from kagzi.rules.retries import Attempts, next_wait, retrying
+from kagzi.store.protocol import Store
 
 logger = logging.getLogger("kagzi.execution")
 
@@ -67,6 +71,11 @@ class Host(Protocol):
     classifiers: Sequence[Classifier]
     park_after: timedelta
     body_warning_s: float
+    store_timeout_s: float
+
+    @property
+    def store(self) -> Store:
+        """Where transactions are carried out."""
 
     @property
     def may_start_steps(self) -> bool:
@@ -103,6 +112,7 @@ class Execution:
         self._committing = 0
         self._consequences: deque[Consequence] = deque()
         self._receiving: set[str] = set()
+        self._turns: Turns[Consequence] | None = None  # made for the first transaction
         self._closing: Change | None = None
         self._over = False
         self._draining = False
@@ -246,8 +256,66 @@ class Execution:
 
     def _submit(self, change: Change, consequence: Consequence) -> None:
         self._committing += 1
+        if self._turns is None or not self._turns.hold_back(change, consequence):
+            self._send(change, consequence)
+
+    def _send(self, change: Change, consequence: Consequence) -> None:
         self._consequences.append(consequence)
         self._host.journal.submit(change, self)
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    async def transact(self, running: RunningStep, call: Callable[[RunningStep, Any], Awaitable[Any]]) -> None:
+        """Execute a step in a transaction with its checkpoint; raises what its function raises."""
+        transaction = OpenTransaction(self, running, call, limit_s=self._host.store_timeout_s)
+        written = await carry_out(self._host.store, transaction)
+        assert transaction.delivery is not None
+        # A plain callback: the body must not be drained inside a task (engine/loop.py).
+        asyncio.get_running_loop().call_soon(self._transacted, running, written, transaction.delivery)
+
+    async def take_turn(self) -> int:
+        """Wait until the run's other writes are durable, and hold back those that come; returns the place for ours."""
+        turns = self._turns
+        if turns is None:
+            turns = self._turns = Turns(is_quiet=lambda: not self._consequences, submit=self._send)
+        places: list[int] = []
+
+        def reserve() -> int:
+            places.append(self._recorder.reserve())
+            return places[0]
+
+        try:
+            return await turns.take(reserve)
+        except BaseException:
+            for place in places:
+                self.give_turn(place)
+            raise
+
+    def give_turn(self, place: int) -> None:
+        """Let the run's other writes go on; nothing was written at that place."""
+        self._recorder.unreserve(place)
+        self._end_turn()
+
+    def settle_at(self, running: RunningStep, value: Any, place: int) -> tuple[Change, Delivery]:
+        """Make the change of a step that returned `value`. Raises PayloadError, or what a type's own hooks raise."""
+        return self._recorder.result_at(running, value, place)
+
+    def _end_turn(self) -> None:
+        if self._turns is not None and not self._over:
+            self._turns.give()
+
+    def _transacted(self, running: RunningStep, written: Transacted, delivery: Delivery) -> None:
+        """A transaction is durable, or the run is no longer ours."""
+        self._running.pop(running.call.step_id, None)
+        if self._over:
+            return
+        if written.outcome is Applied.LOST:
+            self._lose()
+            return
+        self._end_turn()
+        if self._closing is None:
+            self._body.deliver(delivery, written.at)
+            self._pump()
 
     # -- what became durable (ChangeListener) ------------------------------------------------------------------
 
@@ -256,8 +324,7 @@ class Execution:
         if self._over:
             return
         if outcome is Applied.LOST:
-            logger.warning("A run was lost to another worker; it is dropped here.", extra={"run_id": self.run_id})
-            self._end(Ending.LOST, None)
+            self._lose()
         elif change.transition is not None:
             self._end(ending_of(change), change)
         else:
@@ -269,6 +336,12 @@ class Execution:
                 else:
                     self._follow(consequence, at)
                 self._pump()
+            if self._turns is not None and not self._consequences:
+                self._turns.quieted()
+
+    def _lose(self) -> None:
+        logger.warning("A run was lost to another worker; it is dropped here.", extra={"run_id": self.run_id})
+        self._end(Ending.LOST, None)
 
     def _follow(self, consequence: Consequence, at: datetime) -> None:
         if isinstance(consequence, Retry):
@@ -493,6 +566,8 @@ class Execution:
         if self._closing is None:
             self._closing = change
             self._timers.disarm()
+            if self._turns is not None:
+                self._turns.let_go()
             self._host.journal.submit(change, self)
 
     def _end(self, ending: Ending, change: Change | None) -> None:

@@ -103,20 +103,34 @@ class Recorder:
 
     def result(self, running: RunningStep, value: Any) -> tuple[Change, Consequence]:
         """The step's function returned `value`. Raises PayloadError, or what a type's own hooks raise."""
+        change, delivery = self.result_at(running, value, self.seq + 1)
+        self.seq += 1
+        return change, delivery
+
+    def result_at(self, running: RunningStep, value: Any, place: int) -> tuple[Change, Delivery]:
+        """The same for a step that has its place in the order already. Safe from any thread."""
         call, claim = running.call, self._claim
         text, value = self._around.payloads.result_shape(call.fn).settle(value, where=f"step {call.name!r}")
-        self.seq += 1
         change = lifecycle.checkpoint(
             claim.run_id,
             claim.fence,
             step_id=call.step_id,
-            seq=self.seq,
+            seq=place,
             output=text,
             attempts=running.attempt,
             started_at=running.started_at,
             replaces=self._is_later_attempt,
         )
         return change, Delivery(call.step_id, value)
+
+    def reserve(self) -> int:
+        """Keep the next place in the order."""
+        return self._next()
+
+    def unreserve(self, place: int) -> None:
+        """Nothing came to that place. Where others were given out meanwhile, it stays empty."""
+        if self.seq == place:
+            self.seq -= 1
 
     def failure(self, running: RunningStep, error: BaseException) -> tuple[Change, Consequence]:
         """The step's function raised: the step is executed again, or has failed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
@@ -13,7 +13,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any, Protocol
 
-from kagzi.authoring.calls import StepCall
+from kagzi.authoring.calls import StepCall, TransactionCall
 from kagzi.authoring.steps import StepInfo, current_step
 from kagzi.engine import threads
 from kagzi.engine.processes import pool
@@ -47,11 +47,32 @@ class StepOwner(Protocol):
     async def room(self) -> None:
         """Wait while the journal is full."""
 
+    async def transact(
+        self, running: RunningStep, call: Callable[[RunningStep, Any], Coroutine[Any, Any, Any]]
+    ) -> None:
+        """Execute a step in a transaction with its checkpoint; `call` awaits its function with a connection."""
+
 
 class RunningStep:
-    """One execution of a step's function: of `fn`, which is the call's own unless a test puts another in its place."""
+    """One execution of a step's function: of `fn`, which is the call's own unless a test puts another in its place.
 
-    __slots__ = ("attempt", "call", "fn", "overdue", "owner", "started_at", "stopped", "task", "waits")
+    `in_transaction`: the function gets a connection, and what it does there commits with its record. `is_committing`:
+    that is under way, so it is too late to cancel it.
+    """
+
+    __slots__ = (
+        "attempt",
+        "call",
+        "fn",
+        "in_transaction",
+        "is_committing",
+        "overdue",
+        "owner",
+        "started_at",
+        "stopped",
+        "task",
+        "waits",
+    )
 
     def __init__(self, owner: StepOwner, call: StepCall[Any], *, attempt: int, started_at: datetime) -> None:
         self.owner = owner
@@ -64,11 +85,13 @@ class RunningStep:
         self.overdue = False
         self.waits = False
         """Whether it is to be executed in a thread or a process and there is none for it yet."""
+        self.in_transaction = call.__class__ is TransactionCall
+        self.is_committing = False
 
     def stop(self) -> None:
         """Nobody waits for the result any more: cancel a coroutine, tell a thread, kill a process."""
         self.stopped = True
-        if self.task is not None:
+        if self.task is not None and not self.is_committing:
             self.task.cancel()
 
     def describe(self) -> StepInfo:
@@ -154,7 +177,10 @@ class StepRunner:
         fn = step.fn
         try:
             timeout = call.options.timeout
-            if timeout is None:
+            if step.in_transaction:
+                await owner.transact(step, self._call_with)
+                value = None
+            elif timeout is None:
                 if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
                     value = await fn(*call.args, **call.kwargs)
                 else:
@@ -180,10 +206,24 @@ class StepRunner:
             owner.failed(step, error)
             return
         self._ended(step)
-        if not step.stopped:
+        if not step.stopped and not step.in_transaction:
             owner.settled(step, value)
 
-    async def _call_within(self, step: RunningStep, limit_s: float) -> Any:
+    async def _call_with(self, step: RunningStep, connection: Any) -> Any:
+        """Await the function of a transaction, within its timeout."""
+        call = step.call
+        if not _is_async(step.fn):
+            raise TypeError(
+                f"the function of transaction {call.name!r} is a plain `def`, but the connection that it gets is "
+                "asyncpg's, which is awaited. Make it `async def`."
+            )
+        step.started_at = step.owner.now()  # waiting for a connection was not its time
+        timeout = call.options.timeout
+        if timeout is None:
+            return await step.fn(connection, *call.args, **call.kwargs)
+        return await self._call_within(step, timeout.total_seconds(), connection)
+
+    async def _call_within(self, step: RunningStep, limit_s: float, *first: Any) -> Any:
         loop = asyncio.get_running_loop()
         # A plain function may have to wait for a thread, which is not its own time.
         limit = asyncio.timeout(limit_s if _is_async(step.fn) else None)
@@ -194,7 +234,7 @@ class StepRunner:
 
         try:
             async with limit:
-                return await self._call(step, begun=begun)
+                return await (self._call(step, begun=begun) if not first else _called(step, *first))
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -238,6 +278,10 @@ class StepRunner:
             raise _LeaseIsGone
         step.waits = False
         step.started_at = step.owner.now()
+
+
+async def _called(step: RunningStep, *first: Any) -> Any:
+    return await step.fn(*first, *step.call.args, **step.call.kwargs)
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

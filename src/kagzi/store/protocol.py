@@ -17,6 +17,7 @@ from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 
@@ -98,6 +99,22 @@ class Store(Protocol):
 
         They are SLEEPING with an error, and would be due `within` that time anyway. Nobody is told of it: the worker
         that asks is to claim next. The cost grows with the runs that fall due within that time.
+        """
+
+    # -- transactions of users ---------------------------------------------------------------------------------
+
+    async def transact(self, transaction: Transaction) -> Transacted:
+        """Execute a user's code in a transaction that also applies the change it settles in, fenced as by `commit`.
+
+        LOST, and nothing is written, where the run is not ours. Raises what the code raises, or StoreUnavailable where
+        the connection was lost under it; nothing is written then. Whatever is raised after the change was settled may
+        hide that it was written: `transacted` knows.
+        """
+
+    async def transacted(self, change: Change) -> Transacted | None:
+        """Say what became of a transaction with this change whose answer was lost; None where it had no effect.
+
+        Waits for one that is still committing, so that the answer is true for good.
         """
 
     # -- mailboxes ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.store.protocol import HintListener, SchemaStatus, Store
@@ -76,6 +77,17 @@ class Line:
             return await self._ask(self._store.commit, changes)
         # One by one, so that a process can die between any two of them, as it could had they left apart.
         return _together([await self._commit_one(change) for change in changes])
+
+    async def transact(self, transaction: Transaction) -> Transacted:
+        self.writes += 1
+        if self._witness is None:
+            return await self._ask(self._store.transact, transaction)
+        return await self._write(
+            "transaction", lambda: self._ask(self._store.transact, transaction), lambda: transaction.change
+        )
+
+    async def transacted(self, change: Change) -> Transacted | None:
+        return await self._ask(self._store.transacted, change)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         """Claim from every queue that something was started on; the answer leaves out when to look again."""
@@ -195,9 +207,11 @@ class Line:
         return answer
 
     async def _commit_one(self, change: Change) -> Committed:
-        return await self._write(describe(change), lambda: self._ask(self._store.commit, [change]), change)
+        return await self._write(describe(change), lambda: self._ask(self._store.commit, [change]), lambda: change)
 
-    async def _write(self, what: str, write: Callable[[], Awaitable[T]], change: Change | None = None) -> T:
+    async def _write(
+        self, what: str, write: Callable[[], Awaitable[T]], change: Callable[[], Change | None] = lambda: None
+    ) -> T:
         assert self._witness is not None
         try:
             return await self._witness.write(what, write, change)

@@ -44,13 +44,15 @@ class Witness:
         self._finished: set[tuple[str, str]] = set()
         self._failed: set[tuple[str, str]] = set()
 
-    async def write(self, what: str, write: Callable[[], Awaitable[T]], change: Change | None = None) -> T:
-        """Have something written, unless the process dies of it: raises Died then."""
+    async def write(
+        self, what: str, write: Callable[[], Awaitable[T]], written: Callable[[], Change | None] = lambda: None
+    ) -> T:
+        """Have something written, unless the process dies of it: raises Died then. `written` says what it was."""
         self.writes.append(what)
         number = len(self.writes)
         self._die_at(number, Moment.BEFORE)
         answer = await write()
-        if change is not None:
+        if (change := written()) is not None:
             self._remember(change)
         self._die_at(number, Moment.AFTER)
         return answer

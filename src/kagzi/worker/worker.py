@@ -56,6 +56,7 @@ class Worker:
         self._app = app
         self.state = WorkerState.STARTING
         self.journal = app.journal
+        self.store_timeout_s = app.settings.store_timeout.total_seconds()
         self.clock = app.clock
         self.payloads = app.payloads
         self.classifiers = app.classifiers

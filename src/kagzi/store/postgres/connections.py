@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -50,20 +50,31 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local')
 
 
 class Connections:
-    """At most `size` connections to one address."""
+    """At most `size` connections to one address.
 
-    def __init__(self, address: Address, settings: Settings, *, size: int) -> None:
+    `lent_for` is given where they are for SQL that isn't ours: how long a statement of it may take, and a pause between
+    two. The planner is then as the server has it.
+    """
+
+    def __init__(self, address: Address, settings: Settings, *, size: int, lent_for: timedelta | None = None) -> None:
         self._address = address
         self._timeout_s = settings.store_timeout.total_seconds()
+        self._session: dict[str, str] | None = None
+        if lent_for is not None:
+            self._session = _limits(statement_s=lent_for.total_seconds(), idle_s=lent_for.total_seconds())
         self._free = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
         self._out: set[Connection] = set()
         self._closed = False
         self._prologue = _transaction_prologue(self._timeout_s) if address.pooled else ""
 
+    def unlock(self) -> None:
+        """Allow connections again after `close`."""
+        self._closed = False
+
     async def open(self) -> None:
         """Connect once, so that a wrong URL is told now. Idempotent."""
-        self._closed = False
+        self.unlock()
         if not self._idle and not self._out:
             await self.fetch("SELECT 1")
 
@@ -99,12 +110,20 @@ class Connections:
         try:
             async with asyncio.timeout(timeout_s), connection.transaction(isolation="read_committed"):
                 limits = _limits(statement_s=timeout_s, idle_s=self._timeout_s)
-                await connection.execute(_set_local(limits))
+                await connection.execute(set_local(limits))
                 yield connection
         except BaseException:
-            self._discard(connection)
+            self.discard(connection)
             raise
-        self._give_back(connection)
+        self.give_back(connection)
+
+    async def lend(self) -> Connection:
+        """Lend a connection for as long as somebody wants it, once there is one.
+
+        Goes to `give_back` or `discard`. Raises StoreUnavailable where the server can't be reached.
+        """
+        await self._free.acquire()  # no deadline: whoever has one is bound by the server's
+        return await self._pick(monotonic() + self._timeout_s)
 
     async def _fetch(self, sql: str, arguments: tuple[Any, ...]) -> list[Row]:
         connection = await self._take()
@@ -114,19 +133,19 @@ class Connections:
             else:
                 rows = await connection.fetch(sql, *arguments, timeout=self._timeout_s)
         except RETRYABLE:
-            self._give_back(connection)
+            self.give_back(connection)
             raise
         except asyncpg.PostgresError as error:
-            self._discard(connection)
+            self.discard(connection)
             raise _explained(error, self._address) from error
         except Exception as error:
-            self._discard(connection)
+            self.discard(connection)
             self._distrust()
             raise _explained(error, self._address) from error
         except BaseException:  # cancelled: the server may still be at it; its answer must not meet the next question
-            self._discard(connection)
+            self.discard(connection)
             raise
-        self._give_back(connection)
+        self.give_back(connection)
         return rows
 
     async def _fetch_pooled(self, connection: Connection, sql: str, arguments: tuple[Any, ...]) -> list[Row]:
@@ -153,6 +172,10 @@ class Connections:
                 f"every connection to PostgreSQL at {self._address.shown} was busy for {self._timeout_s:g} s. "
                 "Raise KAGZI_POOL_SIZE, or look for slow statements."
             ) from error
+        return await self._pick(deadline)
+
+    async def _pick(self, deadline: float) -> Connection:
+        """An idle connection or a new one, for a place that is ours."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
@@ -161,14 +184,20 @@ class Connections:
         try:
             if self._closed:
                 raise StoreUnavailable("the store is closed. Open it again, or keep it open while calls are under way.")
-            connection = await connect(self._address, timeout_s=deadline - monotonic(), statement_s=self._timeout_s)
+            connection = await connect(
+                self._address,
+                timeout_s=deadline - monotonic(),
+                statement_s=self._timeout_s,
+                session=self._session,
+            )
         except BaseException:
             self._free.release()
             raise
         self._out.add(connection)
         return connection
 
-    def _give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
+        """Take back a connection that can be used again."""
         self._out.discard(connection)
         if self._closed:
             connection.terminate()
@@ -176,7 +205,8 @@ class Connections:
             self._idle.append(connection)
         self._free.release()
 
-    def _discard(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
+        """Take back a connection that is broken, or may be."""
         self._out.discard(connection)
         connection.terminate()
         self._free.release()
@@ -188,13 +218,15 @@ class Connections:
         self._idle.clear()
 
 
-async def connect(address: Address, *, timeout_s: float, statement_s: float) -> Connection:
+async def connect(
+    address: Address, *, timeout_s: float, statement_s: float, session: dict[str, str] | None = None
+) -> Connection:
     """Open a connection that keeps our promises about durability and plans. Raises StoreUnavailable, ConfigError."""
     try:
         connection: Connection = await asyncpg.connect(
             address.url,
             timeout=max(0.001, min(timeout_s, _LONGEST_CONNECT_S)),
-            server_settings=None if address.pooled else _session_settings(statement_s),
+            server_settings=None if address.pooled else _session_settings(statement_s, session),
             # A pooler may give every transaction another server, which knows no statement prepared before.
             statement_cache_size=0 if address.pooled else 200,
             max_cached_statement_lifetime=0,
@@ -219,7 +251,7 @@ async def _prepare(connection: Connection, address: Address, *, timeout_s: float
             "Use one made with ENCODING 'UTF8'."
         )
     if not address.pooled:
-        await connection.execute(_DURABLE.format(for_transaction="false"), timeout=timeout_s)
+        await connection.execute(durable(for_transaction=False), timeout=timeout_s)
         return
     async with asyncio.timeout(timeout_s):
         await connection.execute("BEGIN")
@@ -227,10 +259,9 @@ async def _prepare(connection: Connection, address: Address, *, timeout_s: float
         await connection.execute("ROLLBACK")
 
 
-def _session_settings(statement_s: float) -> dict[str, str]:
+def _session_settings(statement_s: float, session: dict[str, str] | None) -> dict[str, str]:
     return {
-        **PLANNER,
-        **_limits(statement_s=statement_s, idle_s=statement_s),
+        **(PLANNER | _limits(statement_s=statement_s, idle_s=statement_s) if session is None else session),
         "application_name": "kagzi",
         "default_transaction_isolation": "read committed",
     }
@@ -238,9 +269,8 @@ def _session_settings(statement_s: float) -> dict[str, str]:
 
 def _transaction_prologue(statement_s: float) -> str:
     """What a pooled call begins with, in one trip: settings must not outlive the transaction."""
-    settings = _set_local(PLANNER | _limits(statement_s=statement_s, idle_s=statement_s))
-    durable = _DURABLE.format(for_transaction="true")
-    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings} {durable}"
+    settings = set_local(PLANNER | _limits(statement_s=statement_s, idle_s=statement_s))
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {settings} {durable(for_transaction=True)}"
 
 
 def _limits(*, statement_s: float, idle_s: float) -> dict[str, str]:
@@ -251,7 +281,13 @@ def _limits(*, statement_s: float, idle_s: float) -> dict[str, str]:
     }
 
 
-def _set_local(settings: dict[str, str]) -> str:
+def durable(*, for_transaction: bool) -> str:
+    """The statement that has commits waited for, in this session or this transaction."""
+    return _DURABLE.format(for_transaction="true" if for_transaction else "false")
+
+
+def set_local(settings: dict[str, str]) -> str:
+    """The statements that let settings hold for this transaction."""
     return "".join(f"SET LOCAL {name} = {value};" for name, value in settings.items())
 
 

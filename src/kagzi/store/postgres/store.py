@@ -14,6 +14,7 @@ from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
@@ -27,6 +28,7 @@ from kagzi.store.postgres.mail import Post
 from kagzi.store.postgres.migrate import Migrator
 from kagzi.store.postgres.reading import Reader
 from kagzi.store.postgres.start import Starter
+from kagzi.store.postgres.transact import Transactor
 from kagzi.store.postgres.versions import Versions
 from kagzi.store.postgres.workers import Register
 from kagzi.store.protocol import HintListener, SchemaStatus
@@ -36,7 +38,8 @@ class PostgresStore:
     """`kagzi.store.protocol.Store` on PostgreSQL 14 or later; the promises stand there.
 
     Holds at most `settings.pool_size` connections, and one more while somebody listens for hints. Half of them are
-    kept for looking, so that no long listing keeps a checkpoint or a heartbeat waiting.
+    kept for looking, so that no long listing keeps a checkpoint or a heartbeat waiting. Transactions of users have
+    others, as many as are for writing, which are opened when they are first needed.
     """
 
     def __init__(self, url: str, settings: Settings) -> None:
@@ -46,6 +49,10 @@ class PostgresStore:
         lookers = settings.pool_size // 2
         self._writing = Connections(address, settings, size=settings.pool_size - lookers)
         self._looking = Connections(address, settings, size=lookers) if lookers else self._writing
+        writers = settings.pool_size - lookers
+        self._lent = Connections(address, settings, size=writers, lent_for=settings.lease)
+        timeout_s = settings.store_timeout.total_seconds()
+        self._transactor = Transactor(self._lent, self._writing, address, names, timeout_s=timeout_s)
         self._migrator = Migrator(self._looking, address, names)
         self._starter = Starter(self._writing, names)
         self._committer = Committer(self._writing, names)
@@ -66,9 +73,11 @@ class PostgresStore:
     async def open(self) -> None:
         await self._writing.open()
         await self._looking.open()
+        self._lent.unlock()
 
     async def close(self) -> None:
         await self._ear.close()
+        await self._lent.close()
         await self._writing.close()
         await self._looking.close()
 
@@ -88,6 +97,14 @@ class PostgresStore:
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self._claimer.claim(request)
+
+    # -- transactions of users ---------------------------------------------------------------------------------
+
+    async def transact(self, transaction: Transaction) -> Transacted:
+        return await self._transactor.transact(transaction)
+
+    async def transacted(self, change: Change) -> Transacted | None:
+        return await self._transactor.transacted(change)
 
     # -- mailboxes ---------------------------------------------------------------------------------------------
 

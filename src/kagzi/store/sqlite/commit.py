@@ -96,7 +96,7 @@ _RECORD_THERE = "SELECT s.finished_at FROM step_runs AS s WHERE s.run_id = ? AND
 
 def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
     if session.careful or _meet(calls):
-        return [_commit_carefully(session, changes) for changes in calls]
+        return [commit_carefully(session, changes) for changes in calls]
     every = calls[0] if len(calls) == 1 else [change for changes in calls for change in changes]
     fences = {change.run_id: change.fence for change in every}
     if not _owns_all(session, fences):
@@ -224,7 +224,7 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
 # -- rare: a lost lease, or our own earlier try ------------------------------------------------------------------
 
 
-def _commit_carefully(session: Session, changes: Sequence[Change]) -> Committed:
+def commit_carefully(session: Session, changes: Sequence[Change]) -> Committed:
     """Change by change, to know of each what became of it."""
     # Asked before anything is written: a later change of the batch may let go of the run of an earlier one.
     owned = [session.value(_OWNED_ONE, (change.run_id, change.fence)) is not None for change in changes]

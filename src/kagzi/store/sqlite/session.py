@@ -74,18 +74,25 @@ class Verb(Generic[A, R]):
     """One verb of the store, for many calls at once.
 
     `run` answers each argument in order. `peek`, where a verb has it, answers one without the write lock, or None where
-    there is something to write.
+    there is something to write. Calls of a verb that is `alone` have a transaction each, and are tried once.
     """
 
-    __slots__ = ("peek", "run")
+    __slots__ = ("alone", "peek", "run")
 
     def __init__(
-        self, run: Callable[[Session, list[A]], list[R]], *, peek: Callable[[Session, A], R | None] | None = None
+        self,
+        run: Callable[[Session, list[A]], list[R]],
+        *,
+        peek: Callable[[Session, A], R | None] | None = None,
+        alone: bool = False,
     ) -> None:
         self.run = run
         self.peek = peek
+        self.alone = alone
 
 
-def each(run: Callable[[Session, A], R], *, peek: Callable[[Session, A], R | None] | None = None) -> Verb[A, R]:
+def each(
+    run: Callable[[Session, A], R], *, peek: Callable[[Session, A], R | None] | None = None, alone: bool = False
+) -> Verb[A, R]:
     """A verb whose calls have nothing to gain from being done together."""
-    return Verb(lambda session, arguments: [run(session, argument) for argument in arguments], peek=peek)
+    return Verb(lambda session, arguments: [run(session, argument) for argument in arguments], peek=peek, alone=alone)

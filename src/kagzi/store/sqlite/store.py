@@ -17,6 +17,7 @@ from kagzi.model.message import Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
@@ -31,6 +32,7 @@ from kagzi.store.sqlite.reader import Reader
 from kagzi.store.sqlite.recovery import RECOVER, RecoveryPass
 from kagzi.store.sqlite.session import Verb
 from kagzi.store.sqlite.start import START
+from kagzi.store.sqlite.transact import TRANSACT, TRANSACTED, NotWritten, Raised
 from kagzi.store.sqlite.writer import Writer
 
 A = TypeVar("A")
@@ -105,6 +107,20 @@ class SqliteStore:
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         return await self._write(CLAIM, request)
+
+    # -- transactions of users ---------------------------------------------------------------------------------
+
+    async def transact(self, transaction: Transaction) -> Transacted:
+        await transaction.turn()  # first: the user's code and the record are one visit to the thread
+        try:
+            return await self._write(TRANSACT, transaction)
+        except Raised as raised:
+            raise raised.error from raised.error.__cause__
+        except NotWritten as missed:
+            return missed.answer
+
+    async def transacted(self, change: Change) -> Transacted | None:
+        return await self._write(TRANSACTED, change)
 
     # -- mailboxes ---------------------------------------------------------------------------------------------
 

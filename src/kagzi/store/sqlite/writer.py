@@ -103,12 +103,15 @@ class Writer:
             listening = self._shared and bool(self._listeners)
             batch, going = self._jobs.take(self._watch.pause_s(monotonic()) if listening else None)
             if batch:
-                self._carry_out(batch)
+                alone = [job for job in batch if job.verb.alone]
+                self._carry_out([job for job in batch if not job.verb.alone] if alone else batch)
+                self._one_by_one(alone)
             if listening:
                 self._look_for_others(stirred=bool(batch))
 
     def _carry_out(self, batch: list[Job]) -> None:
-        self._patience.begin(since=batch[0].since)
+        if batch:
+            self._patience.begin(since=batch[0].since)
         if all(job.verb.peek for job in batch):
             batch = self._peek(batch)
         if not batch:
@@ -167,7 +170,7 @@ class Writer:
         return answers, session
 
     def _one_by_one(self, batch: list[Job]) -> None:
-        """One of a batch failed, so nothing was written: each for itself, and only the guilty one fails."""
+        """Each for itself: one of a batch failed, so nothing was written, and now only the guilty one fails."""
         for job in batch:
             self._patience.begin()
             try:
