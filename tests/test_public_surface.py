@@ -166,6 +166,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowHandle.result: "self, timeout",
     WorkflowHandle.status: "self",
     WorkflowHandle.signal: "self, signal, value, *, dedup_key",
+    WorkflowHandle.cancel: "self, reason",
+    WorkflowHandle.terminate: "self, reason",
     WorkflowHandle.describe: "self",
     WorkflowHandle.history: "self",
     Worker.start: "self",

@@ -46,6 +46,12 @@ class Settings:
     park_after: timedelta = _setting(
         timedelta(seconds=1), "KAGZI_PARK_AFTER", "a run that waits longer than this leaves memory", zero=True
     )
+    cancel_grace: timedelta = _setting(
+        timedelta(seconds=60),
+        "KAGZI_CANCEL_GRACE",
+        "how long a cancelled run may clean up before it is ended",
+        zero=True,
+    )
     max_concurrent_workflows: int = _setting(
         100, "KAGZI_MAX_CONCURRENT_WORKFLOWS", "runs that one worker executes at a time"
     )

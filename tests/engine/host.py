@@ -22,12 +22,12 @@ from kagzi.engine.time import Alarm, EngineClock
 from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
-from kagzi.model.message import Message
+from kagzi.model.message import CANCEL, Message
 from kagzi.model.run import MessageKind, RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepRecord, StepStatus, Tries
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
-from kagzi.rules.failures import decode_error
+from kagzi.rules.failures import cancelled_error, decode_error, encode_error
 from kagzi.store.protocol import Store
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -149,11 +149,11 @@ class Memory:
         self.messages: list[Message] = []
         self.received: dict[int, int] = {}
 
-    def post(self, name: str, payload: str, now: datetime) -> None:
-        """Put a signal into the mailbox, as a store would."""
+    def post(self, name: str, payload: str, now: datetime, *, kind: MessageKind = MessageKind.SIGNAL) -> None:
+        """Put a message into the mailbox, as a store would."""
         assert self.transition is None or not self.transition.status.is_terminal, "the run has ended"
         position = len(self.messages) + 1
-        message = Message(position=position, kind=MessageKind.SIGNAL, name=name, payload=payload, created_at=now)
+        message = Message(position=position, kind=kind, name=name, payload=payload, created_at=now)
         self.messages.append(message)
 
     @property
@@ -247,6 +247,7 @@ class World:
         self.payloads = PAYLOADS
         self.classifiers: Sequence[Classifier] = ()
         self.park_after = park_after
+        self.cancel_grace = timedelta(minutes=1)
         self.body_warning_s = 60.0
         self.store_timeout_s = 10.0
         self.may_start_steps = True
@@ -273,6 +274,12 @@ class World:
         self.execution = Execution(self, a_claim(self.memory), self.definition)
         self.execution.begin()
         return self.execution
+
+    def cancel(self, reason: str) -> None:
+        """Order the run to end; a process that has it in memory hears of it."""
+        error = encode_error(cancelled_error(reason, now=self.clock_.store_now))
+        self.memory.post(CANCEL, error, self.clock_.store_now, kind=MessageKind.CANCEL)
+        self.bring_mail()
 
     def crash(self) -> None:
         """Lose the process, without a word."""

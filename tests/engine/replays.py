@@ -20,6 +20,7 @@ import msgspec
 
 from kagzi.engine.body import Body
 from kagzi.model.change import ParkedAt
+from kagzi.model.run import RunStatus
 from kagzi.model.step import StepRecord
 from tests.engine.host import Outcome, World
 from tests.engine.programs import Choices, Machine, Part, before_changes, make_program
@@ -42,6 +43,8 @@ class Trial:
 
     Where `changed`, the run begins with the program as it was before its `Patched` parts were, and goes on with the
     changed one from some claim on; a replay of the changed program never diverges.
+
+    Where `cancelled`, the run is cancelled at some moment, whatever it is doing, unless it ends before.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Trial:
         machine: type[Machine] | type[SyncMachine] = Machine,
         *,
         changed: bool = False,
+        cancelled: bool = False,
     ) -> None:
+        self._to_cancel = cancelled
         self._deployed: Part | None = program if changed else None
         self._records_before = 0
         self._parked: list[str] = []
@@ -106,6 +111,8 @@ class Trial:
         assert transition.wake_at is not None
         if self._choices.below(4) < 3:  # else it is looked at too early, as after a message
             self._world.clock_.reach(transition.wake_at)
+        if self._to_cancel and self._choices.below(4) == 3:
+            self._cancel()
         self._claim()
         return False
 
@@ -123,6 +130,9 @@ class Trial:
         if world.clock_.alarms:
             can.append(self._pass_time)
         assert can, "the run waits, and nothing can happen any more"
+        if self._to_cancel and choices.below(8) == 7:
+            self._cancel()
+            return
         doing = choices.below(8 * len(can))
         if doing == 8 * len(can) - 1:
             self._crash()
@@ -152,6 +162,10 @@ class Trial:
             clock.ring_early()
         else:
             clock.ring()
+
+    def _cancel(self) -> None:
+        self._to_cancel = False
+        self._world.cancel("enough")
 
     def _crash(self) -> None:
         self.crashes += 1
@@ -228,6 +242,13 @@ class Trial:
     def _compare_ending(replay: World, outcome: Outcome) -> None:
         transition = replay.changes.waiting[-1][0].transition
         assert transition is not None
+        if outcome.status is RunStatus.CANCELLED and transition.status is RunStatus.SLEEPING:
+            assert transition.wake_at is not None  # the end of its grace, which leaves no record
+            replay.settle()
+            replay.clock_.reach(transition.wake_at)
+            replay.claim()
+            transition = replay.changes.waiting[-1][0].transition
+            assert transition is not None
         if Outcome(transition) != outcome:
             raise Diverged(f"the run ended as {outcome}, and its replay as {Outcome(transition)}")
 
@@ -251,11 +272,19 @@ def _first_difference(first: list[Any], second: list[Any]) -> str:
 # -- by hand ------------------------------------------------------------------------------------------------------
 
 
-def a_trial(seed: int, machine: type[Machine] | type[SyncMachine] = Machine, *, changed: bool = False) -> Trial:
+def a_trial(
+    seed: int,
+    machine: type[Machine] | type[SyncMachine] = Machine,
+    *,
+    changed: bool = False,
+    cancelled: bool = False,
+) -> Trial:
     """The program and the crashes of a number."""
     chance = random.Random(seed)
     program = make_program(Choices(chance.randbytes(chance.randint(2, 160))))
-    return Trial(program, Choices(chance.randbytes(chance.randint(0, 600))), machine, changed=changed)
+    return Trial(
+        program, Choices(chance.randbytes(chance.randint(0, 600))), machine, changed=changed, cancelled=cancelled
+    )
 
 
 def main() -> None:
@@ -264,11 +293,13 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the number of the first program")
     parser.add_argument("--sync", action="store_true", help="in the bodies of `def` workflows")
     parser.add_argument("--changed", action="store_true", help="deploy the program's changes while it runs")
+    parser.add_argument("--cancelled", action="store_true", help="cancel the run at some moment")
     wanted = parser.parse_args()
     logging.disable()  # programs fail and get stuck on purpose
     began, digest, counts = time.monotonic(), hashlib.sha256(), Counter[str]()
     for seed in range(wanted.first, wanted.first + wanted.programs):
-        trial = a_trial(seed, SyncMachine if wanted.sync else Machine, changed=wanted.changed)
+        machine = SyncMachine if wanted.sync else Machine
+        trial = a_trial(seed, machine, changed=wanted.changed, cancelled=wanted.cancelled)
         try:
             outcome = trial.run()
         except BaseException:

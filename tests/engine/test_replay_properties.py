@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.programs import Choices, Part, make_program
+from tests.engine.programs import Choices, Machine, Part, make_program
 from tests.engine.replays import Trial
 from tests.engine.sync_programs import SyncMachine
 
@@ -45,6 +45,16 @@ def test_every_replay_of_a_def_workflow_asks_the_same_sees_the_same_and_ends_the
 def test_a_change_behind_patched_never_diverges_whenever_it_is_deployed(program: Part, choices: Choices) -> None:
     """P16, with P10 and P15: the run goes on as it began, and every later replay is the same."""
     Trial(program, choices, changed=True).run()
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(program=programs, choices=choices, machine=st.sampled_from([Machine, SyncMachine]))
+def test_a_run_that_is_cancelled_at_any_moment_is_the_same_in_every_replay(
+    program: Part, choices: Choices, machine: type[Machine] | type[SyncMachine]
+) -> None:
+    """P20, with P10 and P15: the cancellation has one place in the record."""
+    Trial(program, choices, machine, cancelled=True).run()
 
 
 @pytest.mark.slow

@@ -68,6 +68,26 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         """
         self._bridge.call("WorkflowHandle.signal", lambda: self._original.signal(signal, value, dedup_key=dedup_key))
 
+    def cancel(self, reason: str | None = None) -> None:
+        """Have the run cancelled; returns once that is certain, which is before it has ended.
+
+        A run that no worker has begun is CANCELLED at once. In any other, `CancelledError` is raised where its body
+        awaits, and its steps under way are stopped; what its `finally` blocks await may take KAGZI_CANCEL_GRACE, then
+        it is CANCELLED all the same. A body that catches the error and returns is COMPLETED. No attempt follows.
+
+        Idempotent: a run that was cancelled before stays so, with its first reason. Raises RunClosed where it had ended
+        without being asked to, RunNotFound where there is none.
+        """
+        self._bridge.call("WorkflowHandle.cancel", lambda: self._original.cancel(reason))
+
+    def terminate(self, reason: str | None = None) -> None:
+        """Make the run CANCELLED now, without asking its body: nothing of it is executed any more, no `finally` either.
+
+        A step that is being executed is stopped once its worker hears of it, with its next heartbeat at the latest.
+        Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
+        """
+        self._bridge.call("WorkflowHandle.terminate", lambda: self._original.terminate(reason))
+
     def status(self) -> RunStatus:
         """Where the run stands now."""
         return self._bridge.call("WorkflowHandle.status", lambda: self._original.status())

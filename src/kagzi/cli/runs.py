@@ -1,4 +1,4 @@
-"""`kagzi runs`: looking at runs."""
+"""`kagzi runs`: looking at runs, and ending them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.group()
 @common_options
 def runs() -> None:
-    """Look at runs, and send them signals."""
+    """Look at runs, send them signals, end them."""
 
 
 runs.add_command(signal)
@@ -82,6 +82,30 @@ def show(which: str) -> None:
         _show_error(run.error)
 
 
+@runs.command()
+@click.argument("which", metavar="RUN")
+@click.option("--reason", metavar="TEXT", help="Why; it is shown with the run.")
+@common_options
+def cancel(which: str, reason: str | None) -> None:
+    """Have a run cancelled: its body is told where it awaits, and may clean up.
+
+    RUN is its run_id or the id that it was started with. A run that nobody has begun is CANCELLED at once.
+    """
+    _tell(complete(_end(which, reason=reason, at_once=False)), "is being cancelled")
+
+
+@runs.command()
+@click.argument("which", metavar="RUN")
+@click.option("--reason", metavar="TEXT", help="Why; it is shown with the run.")
+@common_options
+def terminate(which: str, reason: str | None) -> None:
+    """Make a run CANCELLED now, without asking its body.
+
+    RUN is its run_id or the id that it was started with.
+    """
+    _tell(complete(_end(which, reason=reason, at_once=True)), "is being ended")
+
+
 # -- asking --------------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +120,13 @@ async def _look(which: str) -> tuple[Run, list[Step]]:
         return await handle.describe(), await handle.history()
 
 
+async def _end(which: str, *, reason: str | None, at_once: bool) -> Run:
+    async with looking() as kagzi:
+        handle = kagzi.handle(await run_id_of(kagzi, which))
+        await (handle.terminate(reason) if at_once else handle.cancel(reason))
+        return await handle.describe()
+
+
 async def run_id_of(kagzi: Kagzi, which: str) -> str:
     """The run_id of a run that is known by its own id, or as it is."""
     found = await kagzi.find_runs(id=which, limit=1)
@@ -103,6 +134,15 @@ async def run_id_of(kagzi: Kagzi, which: str) -> str:
 
 
 # -- for people ----------------------------------------------------------------------------------------------------
+
+
+def _tell(run: Run, under_way: str) -> None:
+    if wants_json():
+        echo_json(run_as_json(run))
+    elif run.status.is_terminal:
+        click.echo(f"Run {run.run_id} is {run.status}.")
+    else:
+        click.echo(f"Run {run.run_id} {under_way}; it is {run.status}.")
 
 
 def _row(run: Run) -> list[str]:

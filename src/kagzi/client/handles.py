@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration, as_duration
 from kagzi.authoring.signals import Signal
-from kagzi.client import messages
+from kagzi.client import cancelling, messages
 from kagzi.client.explaining import describe
 from kagzi.client.link import Link
 from kagzi.client.views import as_step
@@ -71,6 +71,26 @@ class WorkflowHandle(Generic[R]):
         """
         await messages.signal(self._link, self._run_id, signal, value, dedup_key=dedup_key)
 
+    async def cancel(self, reason: str | None = None) -> None:
+        """Have the run cancelled; returns once that is certain, which is before it has ended.
+
+        A run that no worker has begun is CANCELLED at once. In any other, `CancelledError` is raised where its body
+        awaits, and its steps under way are stopped; what its `finally` blocks await may take KAGZI_CANCEL_GRACE, then
+        it is CANCELLED all the same. A body that catches the error and returns is COMPLETED. No attempt follows.
+
+        Idempotent: a run that was cancelled before stays so, with its first reason. Raises RunClosed where it had ended
+        without being asked to, RunNotFound where there is none.
+        """
+        await cancelling.cancel(self._link, self._run_id, reason=reason)
+
+    async def terminate(self, reason: str | None = None) -> None:
+        """Make the run CANCELLED now, without asking its body: nothing of it is executed any more, no `finally` either.
+
+        A step that is being executed is stopped once its worker hears of it, with its next heartbeat at the latest.
+        Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
+        """
+        await cancelling.cancel(self._link, self._run_id, reason=reason, at_once=True)
+
     async def status(self) -> RunStatus:
         """Where the run stands now."""
         return (await self._stored()).status
@@ -110,7 +130,8 @@ class WorkflowHandle(Generic[R]):
             return cast(R, definition.result.decode(text, where=where))
         error = decode_error(outcome.error or "")
         if outcome.status is RunStatus.CANCELLED:
-            raise WorkflowCancelled(self._run_id, error.message if outcome.error else None)
+            reason = error.context.get("reason")
+            raise WorkflowCancelled(self._run_id, reason if isinstance(reason, str) else None)
         raise WorkflowFailed(self._run_id, (await self._stored()).workflow, error)
 
     async def _find_definition(self) -> Definition | None:

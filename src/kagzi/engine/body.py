@@ -44,7 +44,8 @@ class Body:
 
     `asked` are the operations it waits for, by step_id; `fresh` those steps of them that nobody has looked at yet;
     `withdrawn` what it asked for once and then cancelled. `on_withdrawn` is called with the step_id of each of those,
-    while the body runs. `receives` are the waits for messages that got none yet, by step_id, first come first.
+    while the body runs. `receives` are the waits for messages that got none yet, by step_id, first come first. `order`
+    is what the run is to end with since the body was cancelled, at `ordered_at`.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Body:
         self.receives: dict[str, Receive[Any]] = {}
         self.mailbox = Mailbox(claim.mail, claim.inbox)
         self.patches = Patches(history)
+        self.order: str | None = None
+        self.ordered_at = claim.started_at
         self._on_withdrawn = on_withdrawn
         self._now = claim.started_at
         self._loop = WorkflowLoop(self, seed=int(claim.run_id[-12:], 16))  # type: ignore[abstract] # see forbidden.py
@@ -115,6 +118,18 @@ class Body:
         else:
             operation.set_result(delivery.value)
         return True
+
+    def cancel(self, error: str, at: datetime) -> None:
+        """Raise CancelledError where the body is, at the time that the record bears. The next drain shows it.
+
+        `error` is what the run then ends with, encoded.
+        """
+        if at > self._now:
+            self._now = at
+        self.order = error
+        self.ordered_at = at
+        if self._task is not None:
+            self._loop.call_soon(self._task.cancel)
 
     def leave(self) -> bool:
         """Fail everything that the body waits for with `Parked`; False where it would not end."""

@@ -29,16 +29,17 @@ from kagzi.engine.endings import Ending, ending_of, explained, stuck
 from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.recording import Consequence, Receipt, Recorder, Retry
+from kagzi.engine.recording import Consequence, Order, Receipt, Recorder, Retry
 from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
+from kagzi.engine.timers import Timer
 from kagzi.engine.transactions import OpenTransaction, carry_out
 from kagzi.engine.turns import Turns
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change, ParkedAt
 from kagzi.model.claim import Claim
-from kagzi.model.message import Message
+from kagzi.model.message import CANCEL, Message
 from kagzi.model.run import MessageKind
 from kagzi.model.step import StepKind
 from kagzi.model.transaction import Transacted
@@ -70,6 +71,7 @@ class Host(Protocol):
     payloads: Payloads
     classifiers: Sequence[Classifier]
     park_after: timedelta
+    cancel_grace: timedelta
     body_warning_s: float
     store_timeout_s: float
 
@@ -116,6 +118,8 @@ class Execution:
         self._closing: Change | None = None
         self._over = False
         self._draining = False
+        self._ordering = False
+        self._is_overdue = False
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -159,6 +163,13 @@ class Execution:
     def drop(self) -> None:
         """Forget the run without writing anything: it belongs to somebody else."""
         self._end(Ending.LOST, None)
+
+    def gone(self) -> None:
+        """The store says that the run is not ours: it was ended, unless we have let go of it ourselves. A plain
+        callback only."""
+        if not self._over and self._closing is None:
+            logger.info("A run was ended from outside; it is dropped here.", extra={"run_id": self.run_id})
+            self.drop()
 
     # -- executing operations ----------------------------------------------------------------------------------
 
@@ -238,6 +249,12 @@ class Execution:
                 self._timers.discard(timer.step_id)
                 self._submit(*self._recorder.firing(timer))
         for timer in self._timers.pop_due(self._host.clock.now()):
+            if timer.operation is None:
+                self._stop_steps()
+                self._is_overdue = True
+                if not self._committing:
+                    self._end_overdue()
+                return
             if isinstance(timer.operation, StepCall):
                 self._execute(timer.operation)
             else:
@@ -346,6 +363,10 @@ class Execution:
     def _follow(self, consequence: Consequence, at: datetime) -> None:
         if isinstance(consequence, Retry):
             self._body.fresh.append(consequence.call)
+        elif isinstance(consequence, Order):
+            self._ordering = False
+            self._body.cancel(consequence.error, at)
+            self._limit_grace()
         elif isinstance(consequence, Receipt):
             self._receiving.discard(consequence.message.name)
             if not self._body.deliver(consequence, at):
@@ -389,6 +410,12 @@ class Execution:
         if outcome is not None:
             self._conclude(outcome)
             return
+        if self._is_overdue:
+            if not self._committing:
+                self._end_overdue()
+            return
+        if self._ordering or (self._body.mailbox and self._receive_order()):
+            return  # nothing new begins until the body knows
         try:
             self._start_steps()
         except KagziError as error:  # what an earlier attempt of the run made no longer fits its type
@@ -403,7 +430,8 @@ class Execution:
             self._rest()
         elif self._timers:
             self._fire_due_timers()
-            self._timers.arm(self._host.clock, self._alarm)
+            if not self._is_overdue:
+                self._timers.arm(self._host.clock, self._alarm)
 
     @property
     def inbox(self) -> int:
@@ -414,6 +442,20 @@ class Execution:
         """Messages have come. A plain callback only."""
         self._body.mailbox.put(messages, inbox)
         self._alarm()
+
+    def _receive_order(self) -> bool:
+        """Record that the body is to be cancelled, where somebody ordered it; whether that is under way."""
+        order = self._body.mailbox.take(MessageKind.CANCEL, CANCEL)
+        if order is not None and self._body.order is None and not self._ordering:
+            self._ordering = True
+            self._submit(*self._recorder.cancelling(order))
+        return self._ordering
+
+    def _limit_grace(self) -> None:
+        """From the record on, whoever executes the run then, it has so long to clean up."""
+        until = self._body.ordered_at + self._host.cancel_grace
+        what = f"the end of its cancellation, by {until.isoformat()} at the latest"
+        self._timers.add(Timer(lifecycle.CANCELLATION, until, None, what=what))
 
     def _receive_mail(self) -> None:
         """Give messages to those who wait for them, first come first served.
@@ -457,6 +499,8 @@ class Execution:
             drain=self._drain,
         ).lead()
         self._live = True
+        if self._body.order is not None:
+            self._limit_grace()
         if self._claim.inbox:
             for message in self._body.mailbox.beyond(self._claim.mail):  # the last owner died before it did so
                 self._submit(*self._recorder.putting_back(message))
@@ -464,13 +508,19 @@ class Execution:
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
         self._fire_due_timers()
+        if self._is_overdue:
+            return
         if self._committing or self._running:
             if self._timers:
                 self._timers.arm(self._host.clock, self._alarm)
             return
         due = self._timers.next_due()
-        if due is None and not self._body.receives:
-            self._fail(stuck())
+        ordered = self._body.order is not None
+        if len(self._timers) == ordered and not self._body.receives:
+            if ordered:
+                self._end_as_ordered("A cancelled run waits for what can't happen; it is ended.")
+            else:
+                self._fail(stuck())
         elif due is not None and due - self._host.clock.now() <= self._patience():
             self._timers.arm(self._host.clock, self._alarm)
         else:
@@ -498,6 +548,9 @@ class Execution:
         self._report_unawaited()
         self._stop_steps()
         if body.cancelled():
+            if self._body.order is not None:
+                self._end_as_ordered()
+                return
             self._fail(asyncio.CancelledError("the workflow's body cancelled itself"))
             return
         error = body.exception()
@@ -521,7 +574,9 @@ class Execution:
             retry_if=self._definition.options.retry_if,
             chance=random.Random(f"{self.run_id}:{self._claim.attempts}").random,
         )
-        wait = next_wait(described, error, attempts)
+        # What was to end is not begun anew.
+        is_ordered = self._body.order is not None or self._body.mailbox.has_any(MessageKind.CANCEL, CANCEL)
+        wait = None if is_ordered else next_wait(described, error, attempts)
         text = failures.encode_error(described)
         if wait is None:
             self._finish(lifecycle.fail(self.run_id, self.fence, error=text))
@@ -533,8 +588,30 @@ class Execution:
         seq = self._recorder.seq + 1
         self._finish(lifecycle.retry_run(self.run_id, self.fence, at=at, error=text, waits=waits, seq=seq))
 
+    def _end_overdue(self) -> None:
+        """The time for cleaning up has passed, and what was on its way to the store by then has been delivered."""
+        self._end_as_ordered("A cancelled run did not end within its grace; it is ended.")
+
+    def _end_as_ordered(self, warning: str | None = None) -> None:
+        """End the run with what it was ordered to end with."""
+        if warning is not None:
+            logger.warning(warning, extra={"workflow": self.workflow, "run_id": self.run_id})
+        self._stop_steps()
+        self._finish(lifecycle.end_as_ordered(self.run_id, self.fence, error=self._body.order or ""))
+
     def _set_aside(self, error: Exception) -> None:
-        """The code doesn't fit the record: leave the run for code that does (P16)."""
+        """The code doesn't fit the record: leave the run for code that does (P16).
+
+        One that was ordered to end does so: there is no code that could clean up.
+        """
+        body = self._body
+        if (order := body.mailbox.take(MessageKind.CANCEL, CANCEL)) is not None:
+            body.order = order.payload or ""
+        elif (recorded := self._history.order()) is not None:
+            body.order = recorded
+        if body.order is not None:
+            self._end_as_ordered("A run was cancelled whose code does not fit its record; it is ended.")
+            return
         now = self._host.clock.now()
         described = failures.describe(error, now=now, classifiers=self._host.classifiers)
         logger.error(

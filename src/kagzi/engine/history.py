@@ -43,6 +43,10 @@ class History:
         every = (*self._records, *self._claim.earlier.values())
         return {record.step_id for record in every if record.kind is kind}
 
+    def order(self) -> str | None:
+        """What this attempt of the run was ordered to end with, encoded, where that is recorded."""
+        return next((record.error for record in self._records if record.kind is StepKind.CANCEL), None)
+
     def goes_beyond(self, *, replaying: bool, asked_before: Callable[[str], bool]) -> bool:
         """Whether the run was further than its body is now: the answer is the same each time a body comes here.
 
@@ -55,7 +59,7 @@ class History:
         if self._parked is not None and self._place <= self._parked.seq:
             return True
         rest = self._records[self._next :]
-        return any(not asked_before(record.step_id) for record in rest if record.kind is not StepKind.MARKER) or any(
+        return any(not asked_before(record.step_id) for record in rest if record.kind not in _UNASKED) or any(
             not asked_before(step_id) for step_id in self._tried
         )
 
@@ -94,6 +98,10 @@ PARKED_ON = 50
 """How many of the operations that a parked run waits for are kept; beyond them only new steps are noticed."""
 
 _SHOWN = 5
+
+_UNASKED = frozenset({StepKind.MARKER, StepKind.CANCEL})
+"""Kinds of records that no body asks for. That the body was cancelled proves nothing of where it was: the order may
+have been on its way to the store since long before."""
 
 
 def _spell(record: StepRecord) -> str:

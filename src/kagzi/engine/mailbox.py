@@ -63,6 +63,10 @@ class Mailbox:
         before = {message.position for message in known}
         return [each for waiting in self._waiting.values() for each in waiting if each.position not in before]
 
+    def has_any(self, kind: MessageKind, name: str) -> bool:
+        """Whether there is a message of this kind and name."""
+        return (kind, name) in self._waiting
+
     def take(self, kind: MessageKind, name: str) -> Message | None:
         """The first message of this kind and name."""
         key = kind, name

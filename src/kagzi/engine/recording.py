@@ -51,13 +51,23 @@ class Receipt(Delivery):
         self.message = message
 
 
+class Order:
+    """What a change that records an order to end brings: the body is cancelled. `error` is what the run is to end
+    with, encoded."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+
+
 class Done:
     """What a change brings that nothing follows from."""
 
     __slots__ = ()
 
 
-Consequence = Delivery | Retry | Done
+Consequence = Delivery | Retry | Order | Done
 """What happens once a change is durable."""
 
 
@@ -209,6 +219,13 @@ class Recorder:
         message = message_of(record)
         self._receivers[message.position] = self.seq
         return change, Receipt(delivery, message)
+
+    def cancelling(self, message: Message) -> tuple[Change, Consequence]:
+        """The body is to be cancelled."""
+        change = lifecycle.cancel_body(
+            self._claim.run_id, self._claim.fence, message, seq=self._next(), replaces=self._is_later_attempt
+        )
+        return change, Order(message.payload or "")
 
     def putting_back(self, message: Message) -> tuple[Change, Consequence]:
         """A message was received in vain."""

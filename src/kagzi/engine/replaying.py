@@ -54,6 +54,12 @@ class Replay:
             if record.kind is StepKind.MARKER:  # the body knows it from the beginning, or no longer asks for it
                 history.advance()
                 continue
+            if record.kind is StepKind.CANCEL:
+                history.advance()
+                body.mailbox.received(record.message or 0)
+                body.cancel(record.error or "", record.finished_at or self._claim.started_at)
+                self._drain()
+                continue
             operation = body.asked.get(record.step_id)
             if record.message is not None:
                 body.mailbox.received(record.message)

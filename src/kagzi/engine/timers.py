@@ -19,7 +19,8 @@ _SHOWN = 10
 
 class Timer:
     """A moment that the run waits for: `operation` is a `ctx.sleep`, one of asyncio's own timers, or a step that is to
-    be executed again. `what` tells people of it, where that is more than its name and its time."""
+    be executed again. None is the end of the time that a cancelled run has to clean up. `what` tells people of it,
+    where that is more than its name and its time."""
 
     __slots__ = ("due", "operation", "step_id", "what")
 
@@ -27,7 +28,7 @@ class Timer:
         self,
         step_id: str,
         due: datetime,
-        operation: Sleep | WorkflowTimer | StepCall[Any],
+        operation: Sleep | WorkflowTimer | StepCall[Any] | None,
         *,
         what: str | None = None,
     ) -> None:

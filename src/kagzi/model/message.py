@@ -9,6 +9,9 @@ import msgspec
 
 from kagzi.model.run import MessageKind, RunId, RunStatus
 
+CANCEL = "cancel"
+"""The name of a message of kind CANCEL."""
+
 
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message about to be posted, to the run with this `run_id`, or with this `id` in its namespace.
@@ -56,7 +59,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
-    """What has come for runs that a worker has in memory: each run's `inbox` counter, and its unreceived messages."""
+    """What has come for runs that a worker has in memory: each run's `inbox` counter, and its unreceived messages.
+
+    `gone` are those that the worker no longer owns: they were ended, or taken, or it let go of them itself.
+    """
 
     inbox: dict[RunId, int]
     messages: dict[RunId, list[Message]]
+    gone: tuple[RunId, ...] = ()

@@ -41,6 +41,8 @@ class MessageKind(StrEnum):
     """What sort of message was sent to a run."""
 
     SIGNAL = "SIGNAL"
+    CANCEL = "CANCEL"
+    """The run is to end. The payload is the encoded StepError that it is to end with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ class StepKind(StrEnum):
     SIGNAL = "SIGNAL"
     CHILD = "CHILD"
     MARKER = "MARKER"
+    CANCEL = "CANCEL"
+    """The body was cancelled here. Not asked for by the body; a run has one at the most in each of its attempts."""
 
 
 class StepStatus(StrEnum):

@@ -152,6 +152,17 @@ def decode_error(text: str) -> StepError:
         return StepError(kind=ErrorKind.UNKNOWN, type="Unreadable", message=f"the stored error can't be read: {error}")
 
 
+def cancelled_error(reason: str | None, *, now: datetime) -> StepError:
+    """What a run ends with that somebody cancelled; the reason is in its context, too, where one was given."""
+    return StepError(
+        kind=ErrorKind.CANCELLED,
+        type="WorkflowCancelled",
+        message="the run was cancelled." if reason is None else reason,
+        context={} if reason is None else {"reason": reason},
+        occurred_at=now,
+    )
+
+
 def poison_error(*, crashes: int, now: datetime | None = None) -> StepError:
     """What a run is set aside with that killed its worker `crashes` times in a row."""
     return StepError(

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from kagzi.model.change import Change, ParkedAt, Transition
-from kagzi.model.error import StepError
+from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.message import Message
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepKind, StepRecord, StepStatus
-from kagzi.rules.failures import encode_error
+from kagzi.rules.failures import decode_error, encode_error
 
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 """A database can hold later moments, but Python could not read them back."""
@@ -112,6 +112,25 @@ def receive(
         step_id=step_id, seq=seq, kind=StepKind.SIGNAL, output=message.payload, message=message.position
     )
     return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces, received=(message.position,))
+
+
+CANCELLATION = "cancel/cancel#1"
+"""The identity of the record that the body was cancelled. Tasks have numbers for scopes, so nothing else has it."""
+
+
+def cancel_body(run_id: RunId, fence: int, message: Message, *, seq: int, replaces: bool = False) -> Change:
+    """The body is cancelled at this place of the record, in every replay, as `message` has ordered."""
+    record = StepRecord(
+        step_id=CANCELLATION, seq=seq, kind=StepKind.CANCEL, error=message.payload, message=message.position
+    )
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces, received=(message.position,))
+
+
+def end_as_ordered(run_id: RunId, fence: int, *, error: str) -> Change:
+    """The run ends with the encoded StepError that it was ordered to end with."""
+    is_cancelled = decode_error(error).kind is ErrorKind.CANCELLED
+    status = RunStatus.CANCELLED if is_cancelled else RunStatus.FAILED
+    return Change(run_id=run_id, fence=fence, transition=Transition(status=status, error=error))
 
 
 def put_back(run_id: RunId, fence: int, *, position: int) -> Change:

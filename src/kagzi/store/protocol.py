@@ -11,6 +11,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
+from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Mail, Message, NewMessage, Posted
@@ -127,10 +128,19 @@ class Store(Protocol):
         """
 
     async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
-        """Give the unreceived messages of those runs of a worker whose counter is beyond what it has `seen`."""
+        """Give the unreceived messages of those runs of a worker whose counter is beyond what it has `seen`, and say
+        which of the runs seen it no longer owns."""
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         """List the messages that no record of the run has received, in order."""
+
+    async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
+        """Carry out orders to end runs, in one commit, and answer each in order. Idempotent.
+
+        A run of which no worker has begun the attempt that it is in is CANCELLED now, as is one that is to end at once:
+        its fence rises, so whoever has it can write no more. Of any other the mailbox gets a message of kind CANCEL,
+        one at the most, and it is due at once.
+        """
 
     # -- workers -----------------------------------------------------------------------------------------------
 

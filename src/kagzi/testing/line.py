@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Mail, Message, NewMessage, Posted
@@ -110,6 +111,10 @@ class Line:
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         return await self._ask(self._store.undelivered, run_id)
+
+    async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
+        self.writes += 1
+        return await self._ask(self._store.cancel, orders)
 
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._ask(self._store.register, registration)

@@ -85,6 +85,8 @@ def describe(change: Change) -> str:
             parts.append(f"end of timer {name!r}")
         elif record.kind is StepKind.MARKER:
             parts.append(f"marker of patch {name!r}")
+        elif record.kind is StepKind.CANCEL:
+            parts.append("cancellation of the body")
         elif record.status is StepStatus.FAILED:
             parts.append(f"failure of step {name!r}")
         else:

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from kagzi.engine.execution import Execution
 from kagzi.errors import StoreUnavailable
 from kagzi.model.message import Mail
+from kagzi.model.run import RunId
 
 if TYPE_CHECKING:
     from kagzi.worker.worker import Worker
@@ -39,20 +42,25 @@ class Mailing:
             except Exception:  # P23: whatever one row does to a look, the runs in memory must go on
                 logger.exception("Mail could not be fetched; it is tried again.")
             # Jittered, so that a fleet of workers does not poll all at once.
-            wait_s = self._worker.config.poll_interval.total_seconds() * random.uniform(0.8, 1.0)
+            config = self._worker.config
+            # No new step may start later than one heartbeat after a cancellation, however seldom runs are looked for.
+            wait_s = min(config.poll_interval, config.heartbeat_interval).total_seconds() * random.uniform(0.8, 1.0)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
     async def _look(self) -> None:
-        seen = self._worker.slots.inboxes()
-        if not seen:
+        executions = {execution.run_id: execution for execution in self._worker.slots.executions()}
+        if not executions:
             return
+        seen = {run_id: execution.inbox for run_id, execution in executions.items()}
         mail = await self._worker.store.mail(self._worker.key, seen)
-        if mail.inbox:
+        if mail.inbox or mail.gone:
             # A plain callback: a body must not be drained inside a task (engine/loop.py).
-            asyncio.get_running_loop().call_soon(self._deliver, mail)
+            asyncio.get_running_loop().call_soon(self._deliver, mail, executions)
 
-    def _deliver(self, mail: Mail) -> None:
+    def _deliver(self, mail: Mail, executions: Mapping[RunId, Execution]) -> None:
         for run_id, inbox in mail.inbox.items():
-            self._worker.slots.deliver(run_id, mail.messages.get(run_id, []), inbox)
+            executions[run_id].mail(mail.messages.get(run_id, []), inbox)
+        for run_id in mail.gone:
+            executions[run_id].gone()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from kagzi.authoring.definitions import Definitions
 from kagzi.engine.execution import Execution, Host
 from kagzi.model.claim import Claim
-from kagzi.model.message import Message
 from kagzi.model.run import RunId
 
 logger = logging.getLogger("kagzi.worker")
@@ -105,15 +104,3 @@ class Slots:
         while self._executions or self._expected:
             self._changed.clear()
             await self._changed.wait()
-
-    # -- mail --------------------------------------------------------------------------------------------------
-
-    def inboxes(self) -> dict[RunId, int]:
-        """How many messages each run in memory was sent, as far as it knows."""
-        return {run_id: execution.inbox for run_id, execution in self._executions.items()}
-
-    def deliver(self, run_id: RunId, messages: Sequence[Message], inbox: int) -> None:
-        """Bring a run its mail, if it still is in memory. A plain callback only."""
-        execution = self._executions.get(run_id)
-        if execution is not None:
-            execution.mail(messages, inbox)

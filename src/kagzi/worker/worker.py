@@ -61,6 +61,7 @@ class Worker:
         self.payloads = app.payloads
         self.classifiers = app.classifiers
         self.park_after = app.settings.park_after
+        self.cancel_grace = app.settings.cancel_grace
         self.body_warning_s = app.settings.body_warning.total_seconds()
         self.runner = StepRunner(
             limit=config.max_concurrent_steps,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from kagzi.ids import is_id
+from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Mail, Message, NewMessage, Posted
@@ -19,6 +20,7 @@ from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.postgres.address import Names, parse_address
+from kagzi.store.postgres.cancelling import Canceller
 from kagzi.store.postgres.claim import Claimer
 from kagzi.store.postgres.commit import Committer
 from kagzi.store.postgres.connections import Connections
@@ -57,6 +59,7 @@ class PostgresStore:
         self._starter = Starter(self._writing, names)
         self._committer = Committer(self._writing, names)
         self._post = Post(self._writing, names)
+        self._canceller = Canceller(self._writing, names)
         self._claimer = Claimer(self._writing, names, self._post)
         self._register = Register(self._writing, names)
         self._reader = Reader(self._looking, names)
@@ -116,6 +119,9 @@ class PostgresStore:
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         return (await self._post.unreceived([run_id])).get(run_id, []) if is_id(run_id) else []
+
+    async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
+        return await self._canceller.cancel(orders)
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ _BY_RUN_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r
 _BY_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.namespace = ? AND r.id = ?"
 _BY_KEY = "SELECT m.position FROM messages AS m WHERE m.run_id = ? AND m.dedup_key = ? AND m.dedup_key IS NOT NULL"
 
-_POST = """
+POST_ONE = """
 INSERT INTO messages (run_id, position, kind, name, payload, dedup_key, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
@@ -37,7 +37,7 @@ UPDATE workflow_runs SET
 WHERE run_id = ?1
 """
 
-_COUNTERS = "SELECT r.run_id, r.inbox FROM workflow_runs AS r WHERE r.worker_key = ? AND r.inbox > 0"
+_COUNTERS = "SELECT r.run_id, r.inbox FROM workflow_runs AS r WHERE r.worker_key = ?"
 
 _UNRECEIVED = """
 SELECT m.run_id, m.position, m.kind, m.name, m.payload, m.created_at
@@ -67,7 +67,7 @@ def _post_one(session: Session, message: NewMessage) -> Posted:
         return Posted(outcome=PostOutcome.CLOSED, run_id=run_id, status=status)
     position, now = inbox + 1, session.now
     content = (message.kind, message.name, message.payload, message.dedup_key, now)
-    session.write(_POST, (run_id, position, *content))
+    session.write(POST_ONE, (run_id, position, *content))
     session.write(_COUNT, (run_id, position, now))
     session.due |= status is RunStatus.SLEEPING
     session.mail |= status is RunStatus.RUNNING
@@ -85,7 +85,9 @@ def _find(session: Session, message: NewMessage) -> tuple[Any, ...] | None:
 def _mail(session: Session, looked: Looked) -> Mail:
     counters = dict(session.rows(_COUNTERS, (looked.worker,)))
     news = [run_id for run_id, inbox in counters.items() if inbox > looked.seen.get(run_id, inbox)]
-    return Mail(inbox={run_id: counters[run_id] for run_id in news}, messages=unreceived(session, news))
+    gone = tuple(run_id for run_id in looked.seen if run_id not in counters)
+    messages = unreceived(session, news)
+    return Mail(inbox={run_id: counters[run_id] for run_id in news}, messages=messages, gone=gone)
 
 
 def unreceived(session: Session, run_ids: Sequence[RunId]) -> dict[RunId, list[Message]]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from kagzi.clock import utc_now
 from kagzi.ids import is_id
+from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Mail, Message, NewMessage, Posted
@@ -24,6 +25,7 @@ from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
 from kagzi.store.sqlite import forks, health, mail, migrate, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
+from kagzi.store.sqlite.cancelling import CANCEL
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
 from kagzi.store.sqlite.commit import COMMIT
 from kagzi.store.sqlite.failures import closed
@@ -132,6 +134,9 @@ class SqliteStore:
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         return (await self._read(mail.UNRECEIVED, [run_id])).get(run_id, []) if is_id(run_id) else []
+
+    async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
+        return await self._write(CANCEL, orders) if orders else []
 
     # -- workers -----------------------------------------------------------------------------------------------
 

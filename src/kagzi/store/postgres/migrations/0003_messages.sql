@@ -5,3 +5,6 @@ CREATE INDEX messages_unreceived ON {schema}.messages (run_id, position) WHERE r
 
 -- The position of the message that the record received.
 ALTER TABLE {schema}.step_runs ADD COLUMN message integer;
+
+-- When the run was first asked to end before its time; NULL while nobody has.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN cancel_asked_at timestamptz;

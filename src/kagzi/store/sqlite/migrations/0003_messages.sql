@@ -5,3 +5,6 @@ CREATE INDEX messages_unreceived ON messages (run_id, position) WHERE received_s
 
 -- The position of the message that the record received.
 ALTER TABLE step_runs ADD COLUMN message INTEGER;
+
+-- When the run was first asked to end before its time; NULL while nobody has.
+ALTER TABLE workflow_runs ADD COLUMN cancel_asked_at INTEGER;

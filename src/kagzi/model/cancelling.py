@@ -1,0 +1,39 @@
+"""Orders to end runs before their time, and what became of them."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+import msgspec
+
+from kagzi.model.run import RunId, RunStatus
+
+
+class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A run is to end with `error` (an encoded StepError): its body is asked for it, or it ends `at_once`."""
+
+    namespace: str
+    run_id: RunId
+    error: str
+    at_once: bool = False
+
+
+class CancelOutcome(Enum):
+    """What became of an order."""
+
+    ENDED = auto()
+    """The run is CANCELLED now: nobody had begun it, or it was to end at once."""
+    ASKED = auto()
+    """The order is in the run's mailbox."""
+    ALREADY = auto()
+    """It was cancelled, or its body asked, before; nothing was written."""
+    CLOSED = auto()
+    """The run had ended otherwise, without having been asked; nothing was written."""
+    NOT_FOUND = auto()
+
+
+class CancelAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answer to one order; `status` is what the run had before it."""
+
+    outcome: CancelOutcome
+    status: RunStatus | None = None

@@ -1,0 +1,95 @@
+"""Ending runs before their time: at once where nobody has begun them, otherwise by mail."""
+
+# ruff: noqa: S608 - the protocol says what the verbs do; SQL is put together from constants.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kagzi.ids import is_id
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
+from kagzi.store.postgres.address import Names
+from kagzi.store.postgres.batches import rows_json
+from kagzi.store.postgres.connections import Connections, Row
+from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED, TELL_MAIL
+from kagzi.store.postgres.rows import RUN_STATUSES, word
+
+# Everything is decided by what the locked rows hold, never by another table: a statement that waited for a lock sees
+# the row anew, and all else as it was before the wait.
+_CANCEL = f"""
+WITH asked AS MATERIALIZED (
+    SELECT a.* FROM ROWS FROM (json_to_recordset($1::json) AS (
+        namespace text, run_id uuid, error text, at_once boolean
+    )) WITH ORDINALITY AS a (namespace, run_id, error, at_once, place)
+),
+held AS MATERIALIZED (
+    SELECT r.run_id, r.namespace, r.status, r.inbox, r.cancel_asked_at IS NOT NULL AS was_asked,
+        r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.attempt_started_at IS NOT NULL) AS begun
+    FROM (SELECT DISTINCT run_id FROM asked ORDER BY run_id) AS t
+    CROSS JOIN LATERAL (
+        SELECT * FROM {{schema}}.workflow_runs AS r WHERE r.run_id = t.run_id FOR NO KEY UPDATE
+    ) AS r
+),
+judged AS MATERIALIZED (
+    SELECT a.place, a.error, h.run_id, h.status, h.inbox,
+        CASE
+            WHEN h.run_id IS NULL THEN 'NOT_FOUND'
+            WHEN h.status = 'CANCELLED' THEN 'ALREADY'
+            WHEN h.status IN ('COMPLETED', 'FAILED') THEN CASE WHEN h.was_asked THEN 'ALREADY' ELSE 'CLOSED' END
+            WHEN a.at_once OR (h.status = 'PENDING' AND NOT h.begun) THEN 'ENDED'
+            WHEN h.was_asked THEN 'ALREADY'
+            ELSE 'ASKED'
+        END AS outcome
+    FROM asked AS a LEFT JOIN held AS h ON h.run_id = a.run_id AND h.namespace = a.namespace
+),
+-- Of several orders for one run the hardest counts, then the first.
+chosen AS MATERIALIZED (
+    SELECT DISTINCT ON (j.run_id) j.run_id, j.outcome, j.error, j.inbox, j.status
+    FROM judged AS j WHERE j.outcome IN ('ENDED', 'ASKED')
+    ORDER BY j.run_id, j.outcome DESC, j.place
+),
+ended AS (
+    UPDATE {{schema}}.workflow_runs AS w SET
+        status = 'CANCELLED', error = c.error, fence = w.fence + 1, worker_key = NULL, finished_at = now(),
+        available_at = NULL, waits = NULL, cancel_asked_at = coalesce(w.cancel_asked_at, now())
+    FROM chosen AS c WHERE w.run_id = c.run_id AND c.outcome = 'ENDED'
+    RETURNING w.awaited
+),
+posted AS (
+    INSERT INTO {{schema}}.messages (run_id, position, kind, name, payload)
+    SELECT c.run_id, c.inbox + 1, 'CANCEL', 'cancel', c.error FROM chosen AS c WHERE c.outcome = 'ASKED'
+),
+woken AS (
+    UPDATE {{schema}}.workflow_runs AS w SET
+        inbox = w.inbox + 1, cancel_asked_at = now(),
+        available_at = CASE WHEN w.status = 'RUNNING' THEN w.available_at ELSE least(w.available_at, now()) END
+    FROM chosen AS c WHERE w.run_id = c.run_id AND c.outcome = 'ASKED'
+    RETURNING w.status
+)
+SELECT j.outcome, j.status,
+    (SELECT {TELL_ENDED} FROM ended WHERE awaited LIMIT 1),
+    (SELECT {TELL_MAIL} FROM chosen WHERE status = 'RUNNING' LIMIT 1),
+    (SELECT {TELL_DUE} FROM woken WHERE status <> 'RUNNING' AND {SOMEBODY_IDLE} LIMIT 1)
+FROM judged AS j
+ORDER BY j.place
+"""
+
+
+class Canceller:
+    """The verb `cancel`."""
+
+    def __init__(self, connections: Connections, names: Names) -> None:
+        self._connections = connections
+        self._cancel = names.fill(_CANCEL)
+
+    async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
+        """One trip."""
+        possible = [order for order in orders if is_id(order.run_id)]
+        rows = iter(await self._connections.fetch(self._cancel, rows_json(possible)) if possible else ())
+        nowhere = CancelAnswer(outcome=CancelOutcome.NOT_FOUND)
+        return [_answer(next(rows)) if is_id(order.run_id) else nowhere for order in orders]
+
+
+def _answer(row: Row) -> CancelAnswer:
+    status = None if row[1] is None else word(RUN_STATUSES, row[1])
+    return CancelAnswer(outcome=CancelOutcome[row[0]], status=status)

@@ -1,0 +1,206 @@
+"""Ending runs before their time: `Store.cancel`, and what others then find."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
+from kagzi.model.change import Applied, Transition
+from kagzi.model.run import MessageKind, RunId, RunStatus
+from kagzi.store.protocol import Store
+from tests.contract.builders import (
+    FAR_AHEAD,
+    HOSTILE_TEXTS,
+    a_change,
+    a_request,
+    a_run,
+    a_run_id,
+    a_worker,
+    asleep,
+    claim_one,
+    commit,
+    completed,
+    given_back,
+    start,
+    start_and_claim,
+)
+
+ENDED, ASKED, ALREADY = CancelOutcome.ENDED, CancelOutcome.ASKED, CancelOutcome.ALREADY
+
+
+async def cancel(store: Store, run_id: RunId, **fields: Any) -> CancelAnswer:
+    defaults: dict[str, Any] = {"namespace": "default", "run_id": run_id, "error": '{"kind":"CANCELLED"}'}
+    (answer,) = await store.cancel([CancelOrder(**(defaults | fields))])
+    return answer
+
+
+async def test_a_run_that_nobody_has_begun_is_cancelled_at_once(store: Store) -> None:
+    (run_id,) = await start(store, a_run(delay_s=60.0))
+    worker = await a_worker(store)
+
+    answer = await cancel(store, run_id, error="why")
+
+    run = await store.get(run_id)
+    assert run is not None
+    assert (answer.outcome, answer.status) == (ENDED, RunStatus.PENDING)
+    assert (run.status, run.error, run.available_at, run.worker_key) == (RunStatus.CANCELLED, "why", None, None)
+    assert run.finished_at is not None
+    assert await store.undelivered(run_id) == []
+    assert (await store.claim(a_request(worker))).claims == ()
+
+
+async def test_a_run_that_was_begun_gets_mail(store: Store) -> None:
+    claim = await start_and_claim(store, await a_worker(store))
+
+    answer = await cancel(store, claim.run_id, error="why")
+
+    (message,) = await store.undelivered(claim.run_id)
+    run = await store.get(claim.run_id)
+    assert run is not None
+    assert (answer.outcome, answer.status) == (ASKED, RunStatus.RUNNING)
+    assert (message.kind, message.payload, message.position) == (MessageKind.CANCEL, "why", 1)
+    assert (run.status, run.fence, run.inbox) == (RunStatus.RUNNING, claim.fence, 1)
+
+
+@pytest.mark.parametrize(
+    "transition", [asleep(FAR_AHEAD), asleep(), Transition(status=RunStatus.PENDING, wake_at=FAR_AHEAD)]
+)
+async def test_a_run_that_was_begun_and_waits_is_due_at_once(store: Store, transition: Transition) -> None:
+    claim = await start_and_claim(store, await a_worker(store))
+    await commit(store, a_change(claim, transition=transition))
+    worker = await a_worker(store)
+
+    answer = await cancel(store, claim.run_id)
+
+    again = await claim_one(store, worker)
+    assert answer.outcome is ASKED
+    assert [message.kind for message in again.mail] == [MessageKind.CANCEL]
+
+
+async def test_a_run_that_waits_for_its_next_attempt_is_cancelled_at_once(store: Store) -> None:
+    claim = await start_and_claim(store, await a_worker(store))
+    again = Transition(status=RunStatus.PENDING, wake_at=FAR_AHEAD, error="failed", reopened_seq=1)
+    await commit(store, a_change(claim, transition=again))
+
+    answer = await cancel(store, claim.run_id, error="why")
+
+    run = await store.get(claim.run_id)
+    assert run is not None
+    assert (answer.outcome, run.status, run.error) == (ENDED, RunStatus.CANCELLED, "why")
+
+
+async def test_only_the_first_order_counts(store: Store) -> None:
+    claim = await start_and_claim(store, await a_worker(store))
+    (queued,) = await start(store)
+
+    answers = [await cancel(store, run_id, error=text) for run_id in (claim.run_id, queued) for text in ("one", "two")]
+
+    assert [answer.outcome for answer in answers] == [ASKED, ALREADY, ENDED, ALREADY]
+    (message,) = await store.undelivered(claim.run_id)
+    run = await store.get(queued)
+    assert run is not None
+    assert (message.payload, run.error) == ("one", "one")
+
+
+async def test_many_orders_at_once_leave_one_message(store: Store) -> None:
+    claim = await start_and_claim(store, await a_worker(store))
+
+    answers = await asyncio.gather(*(cancel(store, claim.run_id) for _ in range(10)))
+
+    assert sorted(answer.outcome.name for answer in answers) == ["ALREADY"] * 9 + ["ASKED"]
+    assert len(await store.undelivered(claim.run_id)) == 1
+
+
+async def test_a_run_that_was_ended_from_outside_can_not_be_written_by_its_worker(store: Store) -> None:
+    """P6, P13, P20."""
+    claim = await start_and_claim(store, await a_worker(store))
+
+    answer = await cancel(store, claim.run_id, at_once=True, error="why")
+    (late,) = (await commit(store, a_change(claim, transition=completed()))).outcomes
+    again = await cancel(store, claim.run_id, at_once=True, error="again")
+
+    run = await store.get(claim.run_id)
+    assert run is not None
+    assert (answer.outcome, late, again.outcome) == (ENDED, Applied.LOST, ALREADY)
+    assert (run.status, run.error, run.fence) == (RunStatus.CANCELLED, "why", claim.fence + 1)
+
+
+async def test_a_run_that_was_asked_to_end_can_still_be_ended_at_once(store: Store) -> None:
+    claim = await start_and_claim(store, await a_worker(store))
+
+    asked = await cancel(store, claim.run_id, error="asked")
+    ended = await cancel(store, claim.run_id, error="ended", at_once=True)
+
+    run = await store.get(claim.run_id)
+    assert run is not None
+    assert (asked.outcome, ended.outcome, run.status, run.error) == (ASKED, ENDED, RunStatus.CANCELLED, "ended")
+
+
+async def test_a_run_that_has_ended_is_left_as_it_is(store: Store) -> None:
+    """P13, P20."""
+    worker = await a_worker(store)
+    done, asked = await start_and_claim(store, worker), await start_and_claim(store, worker)
+    await commit(store, a_change(done, transition=completed()))
+    await cancel(store, asked.run_id)
+    await commit(store, a_change(asked, transition=completed()))
+
+    answers = [
+        await cancel(store, claim.run_id, at_once=at_once) for claim in (done, asked) for at_once in (False, True)
+    ]
+
+    assert [answer.outcome for answer in answers] == [CancelOutcome.CLOSED] * 2 + [ALREADY] * 2
+    runs = [await store.get(claim.run_id) for claim in (done, asked)]
+    assert [run.status for run in runs if run is not None] == [RunStatus.COMPLETED] * 2
+
+
+async def test_a_run_that_is_not_there_is_not_found(store: Store) -> None:
+    (run_id,) = await start(store)
+
+    answers = [await cancel(store, each) for each in (a_run_id(), RunId("no id at all"))]
+    elsewhere = await cancel(store, run_id, namespace="elsewhere")
+
+    assert {answer.outcome for answer in [*answers, elsewhere]} == {CancelOutcome.NOT_FOUND}
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS.keys())
+async def test_what_a_run_is_to_end_with_comes_back_as_it_was_given(store: Store, text: str) -> None:
+    """P24."""
+    claim = await start_and_claim(store, await a_worker(store))
+    (queued,) = await start(store)
+
+    await cancel(store, claim.run_id, error=text)
+    await cancel(store, queued, error=text)
+
+    (message,) = await store.undelivered(claim.run_id)
+    run = await store.get(queued)
+    assert run is not None
+    assert (message.payload, run.error) == (text, text)
+
+
+async def test_a_worker_learns_which_of_its_runs_are_gone(store: Store) -> None:
+    worker = await a_worker(store)
+    await start(store, a_run(), a_run(), a_run())
+    kept, ended, released = [await claim_one(store, worker) for _ in range(3)]
+    await cancel(store, ended.run_id, at_once=True)
+    await commit(store, a_change(released, transition=given_back()))
+
+    mail = await store.mail(worker, {claim.run_id: 0 for claim in (kept, ended, released)})
+
+    assert set(mail.gone) == {ended.run_id, released.run_id}
+
+
+async def test_an_order_is_found_by_whoever_parks_the_run_without_having_seen_it(store: Store) -> None:
+    """P14, P20."""
+    claim = await start_and_claim(store, await a_worker(store))
+    await cancel(store, claim.run_id)
+
+    await commit(store, a_change(claim, transition=asleep(FAR_AHEAD, inbox=0)))
+
+    run = await store.get(claim.run_id)
+    assert run is not None
+    assert run.available_at is not None
+    assert run.available_at < FAR_AHEAD - timedelta(days=1)
