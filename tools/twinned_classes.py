@@ -113,7 +113,12 @@ ORIGINALS = (
         without=frozenset(
             {
                 *("open", "close", "__aenter__", "__aexit__"),  # of ApplicationTwin
-                *("launch", "start_with", "signal_with_start_with", "build_worker"),  # for kagzi.client and kagzi.worker
+                *(
+                    "launch",
+                    "start_with",
+                    "signal_with_start_with",
+                    "build_worker",
+                ),  # for kagzi.client and kagzi.worker
                 *("connection_to", "rebind", "replays", "explain"),  # for kagzi.testing and the command line
                 *("companion", "open_on"),  # for kagzi.blocking
                 "store_in_use",  # for kagzi.app.health

@@ -48,6 +48,19 @@ def leave_with_threads_waiting() -> None:
     say(handle.status())
 
 
+def leave_with_threads_calling() -> None:
+    """End while daemon threads call again and again, so that some call comes at each moment of the end."""
+    handle = kagzi.start_workflow("wait", 60)
+
+    def call() -> None:
+        while True:
+            handle.status()
+
+    for _ in range(4):
+        threading.Thread(target=call, daemon=True).start()
+    say(handle.status())
+
+
 def leave_with_a_start_under_way() -> None:
     """End while the database keeps a start waiting, of which a daemon thread wants to know."""
     kagzi.open()

@@ -39,6 +39,7 @@ def program(name: str, url: str) -> subprocess.CompletedProcess[str]:
         ("leave_open", ["PENDING"], 0),
         ("leave_a_worker_open", ["Hello, Ada!"], 0),
         ("leave_with_threads_waiting", ["PENDING"], 0),
+        ("leave_with_threads_calling", ["PENDING"], 0),
         ("fail_in_a_block", [], 3),
         ("go_on_in_a_thread", ["PENDING", "PENDING"], 0),
     ],

@@ -47,8 +47,12 @@ class Background:
         """The loop, running. Raises ConfigError where the process is about to end."""
         loop = self._loop
         if loop is None:
-            with self.lock:
-                loop = self._loop or self._start()
+            try:
+                with self.lock:
+                    loop = self._loop or self._start()
+            except ConfigError:
+                self.freeze_at_end()  # without the lock, which the end of the process may still want
+                raise
         return loop
 
     @property
@@ -129,6 +133,7 @@ def carry_out(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
         call = asyncio.run_coroutine_threadsafe(coroutine, loop)
     except RuntimeError as error:  # closed
         coroutine.close()
+        _background.freeze_at_end()
         raise _lost(what) from error
     try:
         while not _is_done(call):

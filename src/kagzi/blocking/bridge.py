@@ -38,6 +38,7 @@ class Bridge:
         """
         refuse_on_a_loop(verb)
         if connect and self._was_closed:
+            background().freeze_at_end()
             raise ConfigError("Kagzi was closed. Use `with kagzi:`, or `kagzi.open()` first.")
         loop = self._loop()
         return carry_out(self._carried(start, connect=connect), loop, what=verb)
