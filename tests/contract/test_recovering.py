@@ -218,3 +218,21 @@ async def test_a_stop_between_crashes_neither_counts_nor_clears(store: Store) ->
         crashes.append(run.crashes)
 
     assert crashes == [1, 1, 2]
+
+
+async def test_a_claim_tells_how_many_workers_died_with_the_run_in_a_row(store: Store, worker: WorkerKey) -> None:
+    """P22: and none once something was recorded since, although the next crash has not told yet."""
+    claim = await start_and_claim(store, worker)
+    told = [claim.crashes]
+    for _ in range(2):
+        await kill(store, worker)
+        worker = await a_worker(store)
+        claim = await claim_one(store, worker)
+        told.append(claim.crashes)
+
+    await commit(store, a_change(claim, a_record(1), transition=given_back()))
+    told.append((await claim_one(store, worker)).crashes)
+    await kill(store, worker)
+    told.append((await claim_one(store, await a_worker(store))).crashes)
+
+    assert told == [0, 1, 2, 0, 1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kagzi import ErrorKind, Kagzi, RunStatus, WorkflowContext, WorkflowFailed
+from kagzi import ErrorKind, Kagzi, RunStatus, WorkflowContext, WorkflowFailed, WorkflowHandle
 from tests.app.applications import PATIENCE_S, an_application, until, within
 from tests.app.watched_store import WatchedStore
 from tests.worker.deaths import declare_dead
@@ -100,6 +100,60 @@ async def test_p22_a_checkpoint_between_two_deaths_starts_the_count_afresh(
         result = await within(handle.result())
 
     assert result == "done"
+
+
+async def test_p22_runs_on_their_last_chance_are_executed_one_at_a_time(
+    kagzi: Kagzi, store: WatchedStore, gates: Gates
+) -> None:
+    """Which of them the workers died of shows when one dies with a worker and the other does not."""
+
+    @kagzi.workflow
+    async def visit(ctx: WorkflowContext) -> str:
+        return await ctx.step("enter", gates.enter, "enter")
+
+    async with kagzi, kagzi.create_worker() as worker:
+        handles = [await visit.start() for _ in range(2)]
+        for death in range(1, 5):
+            await gates.reached("enter", times=2 * death)
+            await gates.full(2)
+            await declare_dead(store.real, worker.key, poison_after=5)
+        await gates.reached("enter", times=9)
+        await until(lambda: waits_for_its_turn(handles))
+        inside, entered = gates.inside, len(gates.entered)
+        await declare_dead(store.real, worker.key, poison_after=5)
+        await gates.reached("enter", times=10)
+        gates.open_all()
+        results = await within(asyncio.gather(*[handle.result() for handle in handles], return_exceptions=True))
+
+    assert (inside, entered) == (1, 9)
+    assert sorted(map(type, results), key=str) == sorted([str, WorkflowFailed], key=str)
+
+
+async def waits_for_its_turn(handles: list[WorkflowHandle[str]]) -> bool:
+    runs = [await handle.describe() for handle in handles]
+    return any(run.status is RunStatus.PENDING and "its turn" in "".join(run.waiting_for) for run in runs)
+
+
+async def test_p22_a_run_that_goes_on_makes_room_for_the_next_on_its_last_chance(
+    kagzi: Kagzi, store: WatchedStore, gates: Gates
+) -> None:
+    @kagzi.workflow
+    async def visit(ctx: WorkflowContext) -> str:
+        await ctx.step("enter", gates.enter, "enter")
+        return await ctx.step("stay", gates.enter, "stay")
+
+    async with kagzi, kagzi.create_worker() as worker:
+        handles = [await visit.start() for _ in range(5)]
+        for death in range(1, 5):
+            await gates.reached("enter", times=5 * death)
+            await gates.full(5)
+            await declare_dead(store.real, worker.key)
+        gates.open("enter")
+        await gates.reached("stay", times=5)  # none of them has ended by then
+        gates.open_all()
+        results = [await within(handle.result()) for handle in handles]
+
+    assert results == ["stay"] * 5
 
 
 async def test_p21_sleeping_and_being_given_back_count_as_no_crash(kagzi: Kagzi, gates: Gates) -> None:

@@ -138,6 +138,16 @@ class Execution:
         self._pump()
 
     @property
+    def is_over(self) -> bool:
+        """Whether the run has left memory."""
+        return self._over
+
+    @property
+    def has_recorded(self) -> bool:
+        """Whether something has been recorded since the claim, and all that was submitted is durable."""
+        return self._recorder.seq > self._history.last_seq and not self.is_writing
+
+    @property
     def is_settling(self) -> bool:
         """Whether a step's function is running or a result is on its way to the store."""
         return bool(self._running) or self.is_writing
@@ -159,6 +169,11 @@ class Execution:
             return
         self._stop_steps()
         self._close(lifecycle.release(self.run_id, self.fence))
+
+    def postpone(self, pause: timedelta, *, waits: str) -> None:
+        """Give the run back before it has begun, to come again after `pause`; `waits` says for what."""
+        text = msgspec.json.encode([waits]).decode()
+        self._close(lifecycle.postpone(self.run_id, self.fence, until=self._host.clock.now() + pause, waits=text))
 
     def drop(self) -> None:
         """Forget the run without writing anything: it belongs to somebody else."""

@@ -29,7 +29,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     Where the run is in a later attempt, `history` holds only what this attempt has recorded (after `reopened_seq`), and
     `earlier` what the ones before it finished, by step_id: it is handed out when the body asks for it. `started_at` is
-    when this attempt was first taken, and where workflow time begins.
+    when this attempt was first taken, and where workflow time begins. `crashes` counts the workers that died with it in
+    a row, without anything having been recorded since the first of them.
 
     `inbox` counts the messages that ever came, and `mail` holds those that no record has received.
     """
@@ -51,6 +52,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     parked: str | None = None
     earlier: dict[str, StepRecord] = {}
     reopened_seq: int = 0
+    crashes: int = 0
     mail: tuple[Message, ...] = ()
 
 

@@ -179,6 +179,13 @@ def set_aside(run_id: RunId, fence: int, *, until: datetime, waits: str, error: 
     return Change(run_id=run_id, fence=fence, transition=transition)
 
 
+def postpone(run_id: RunId, fence: int, *, until: datetime, waits: str) -> Change:
+    """The worker gives the run back before it has begun it; it is due again at `until`."""
+    return Change(
+        run_id=run_id, fence=fence, transition=Transition(status=RunStatus.PENDING, wake_at=until, waits=waits)
+    )
+
+
 def release(run_id: RunId, fence: int) -> Change:
     """The worker lets go of the run, which uses no attempt and is due at once."""
     return Change(run_id=run_id, fence=fence, transition=Transition(status=RunStatus.PENDING))

@@ -10,6 +10,7 @@ from kagzi.authoring.definitions import Definitions
 from kagzi.engine.execution import Execution, Host
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId
+from kagzi.worker.suspects import WAITS, Suspects
 
 logger = logging.getLogger("kagzi.worker")
 
@@ -17,9 +18,10 @@ logger = logging.getLogger("kagzi.worker")
 class Slots:
     """At most `limit` runs. A slot is taken by a run that is expected or executed, and free once it has left memory."""
 
-    def __init__(self, host: Host, definitions: Definitions, *, limit: int) -> None:
+    def __init__(self, host: Host, definitions: Definitions, suspects: Suspects, *, limit: int) -> None:
         self._host = host
         self._definitions = definitions
+        self._suspects = suspects
         self._limit = limit
         self._executions: dict[RunId, Execution] = {}
         self._expected: set[RunId] = set()
@@ -71,6 +73,8 @@ class Slots:
             self._executions[claim.run_id] = execution
             if draining:
                 execution.release()
+            elif not self._suspects.admits(claim, execution):
+                execution.postpone(self._suspects.pause(), waits=WAITS)
             else:
                 execution.begin()
         except Exception:

@@ -37,6 +37,7 @@ from kagzi.worker.retiring import Retiring
 from kagzi.worker.signals import stop_on_signals
 from kagzi.worker.slots import Slots
 from kagzi.worker.surroundings import Surroundings
+from kagzi.worker.suspects import Suspects
 from kagzi.worker.vitals import health_port
 from kagzi.worker.waits import completed
 
@@ -74,7 +75,8 @@ class Worker:
         self._lag = LagWatch(app.settings.loop_lag_warning)
         self._heartbeat = Heartbeat(self, self._lease, Gauge(self, self._lag))
         self._retiring = Retiring(self)
-        self.slots = Slots(self, app.definitions, limit=config.max_concurrent_workflows)
+        suspects = Suspects(poison_after=app.settings.poison_after, lease=config.lease)
+        self.slots = Slots(self, app.definitions, suspects, limit=config.max_concurrent_workflows)
         self._draining = Draining(self, self._claiming)
         self.parked = 0
         self.is_retired = False

@@ -31,6 +31,14 @@ class Histories(NamedTuple):
     tries: dict[str, dict[str, Tries]]
     earlier: dict[str, dict[str, StepRecord]]
 
+    def crashes_since(self, run_id: str, *, crashes: int, progress: int) -> int:
+        """How many of a run's crashes are in a row: none where something was recorded beyond `progress`."""
+        records = self.records.get(run_id)
+        last = (
+            records[-1].seq if records else max((each.seq for each in self.earlier.get(run_id, {}).values()), default=0)
+        )
+        return crashes if last <= progress else 0
+
 
 def sort_histories(
     rows: Iterable[R],
