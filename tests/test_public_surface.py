@@ -17,6 +17,7 @@ import pytest
 import kagzi
 import kagzi.testing
 from kagzi import (
+    ChildHandle,
     DatabaseHealth,
     Err,
     ErrorKind,
@@ -75,7 +76,8 @@ ERRORS = {
     "WorkflowNotRegistered",
 }
 VERBS = {"Kagzi", "Signal", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
-SYNC = {"Pending", "SyncParallelExecutor", "SyncWorkflowContext"}
+SYNC = {"Pending", "SyncChildHandle", "SyncParallelExecutor", "SyncWorkflowContext"}
+CHILDREN = {"ChildHandle", "ParentClose"}
 RETRIES = {"Attempt", "RetryPolicy", "RetryPredicate"}
 GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
 HEALTH = {
@@ -107,7 +109,9 @@ SEAMS = {"PayloadCodec", "Settings"}
 
 
 def test_exactly_what_is_promised_is_exported() -> None:
-    assert set(kagzi.__all__) == ERRORS | VERBS | SYNC | GROUPS | RETRIES | HEALTH | NOUNS | SEAMS | {"__version__"}
+    assert set(kagzi.__all__) == (
+        ERRORS | VERBS | SYNC | CHILDREN | GROUPS | RETRIES | HEALTH | NOUNS | SEAMS | {"__version__"}
+    )
     assert len(kagzi.__all__) == len(set(kagzi.__all__))
 
 
@@ -186,7 +190,10 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.sleep: "self, name, duration",
     WorkflowContext.sleep_until: "self, name, when",
     WorkflowContext.wait_for: "self, signal, timeout",
-    WorkflowContext.options: "self, *, retry, retry_if, timeout, key",
+    WorkflowContext.options: "self, *, retry, retry_if, timeout, key, id, queue, version, parent_close",
+    WorkflowContext.child: "self, name, workflow, /, *args, **kwargs",
+    WorkflowContext.start_child: "self, name, workflow, /, *args, **kwargs",
+    ChildHandle.result: "self",
     WorkflowContext.gather: "self, *calls",
     WorkflowContext.race: "self, *calls",
     WorkflowContext.as_completed: "self, *calls",

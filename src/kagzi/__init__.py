@@ -4,13 +4,14 @@ from kagzi.app.health import HealthChecker
 from kagzi.app.kagzi import Kagzi
 from kagzi.authoring.builder import StepBuilder
 from kagzi.authoring.calls import StepCall
+from kagzi.authoring.children import ChildHandle
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
 from kagzi.authoring.signals import Signal
 from kagzi.authoring.steps import StepInfo, step, step_info
-from kagzi.authoring.sync_context import SyncWorkflowContext
+from kagzi.authoring.sync_context import SyncChildHandle, SyncWorkflowContext
 from kagzi.authoring.sync_groups import SyncParallelExecutor
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.workflow import Workflow
@@ -39,6 +40,7 @@ from kagzi.errors import (
     WorkflowIOError,
     WorkflowNotRegistered,
 )
+from kagzi.model.child import ParentClose
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.health import (
     DatabaseHealth,
@@ -63,6 +65,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Attempt",
     "ChildFailed",
+    "ChildHandle",
     "ConfigError",
     "ConflictError",
     "DatabaseHealth",
@@ -82,6 +85,7 @@ __all__ = [
     "OutcomeUnknown",
     "ParallelErrorStrategy",
     "ParallelExecutor",
+    "ParentClose",
     "Parked",
     "PayloadCodec",
     "PayloadError",
@@ -107,6 +111,7 @@ __all__ = [
     "StepKind",
     "StepStatus",
     "StoreUnavailable",
+    "SyncChildHandle",
     "SyncParallelExecutor",
     "SyncWorkflowContext",
     "Undelivered",

@@ -251,6 +251,7 @@ class World:
         self.body_warning_s = 60.0
         self.store_timeout_s = 10.0
         self.may_start_steps = True
+        self.namespace = "default"
         self.endings: list[Ending] = []
         self.execution: Execution | None = None
         self.become(body)
@@ -289,6 +290,10 @@ class World:
         self.clock_.alarms.clear()
         if execution is not None:
             execution.drop()
+
+    async def version_to_start(self, workflow: str, asked: int | None) -> int:
+        """No run of this world has children."""
+        raise AssertionError(f"{workflow} was to be started")
 
     def signal(self, name: str, value: Any) -> None:
         """Have somebody send the run a signal; a run in memory does not know of it before `bring_mail`."""

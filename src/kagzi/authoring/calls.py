@@ -22,30 +22,16 @@ else:
     _Awaited = asyncio.Future
 
 
-class StepCall(_Awaited[R]):
-    """A step that was called, with its identity. It starts when it is first awaited, or given to `gather`, `wait`,
-    a task or `ctx.as_completed`; awaiting it again gives the same result."""
+class LazyCall(_Awaited[R]):
+    """An operation that was called, with its identity, and starts when somebody waits for it."""
 
-    def __init__(
-        self,
-        port: RunPort,
-        step_id: str,
-        name: str,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: StepOptions,
-    ) -> None:
+    def __init__(self, port: RunPort, step_id: str, name: str) -> None:
         # Hash by creation order, like every future of a workflow's loop (engine/loop.py says why).
         self._order = port.next_order()
         super().__init__(loop=port.loop)
         self.port = port
         self.step_id = step_id
         self.name = name
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.options = options
         self.asked = False
 
     def __hash__(self) -> int:
@@ -53,7 +39,7 @@ class StepCall(_Awaited[R]):
         return self._order
 
     def __await__(self) -> Generator[Any, Any, R]:
-        """Start the step if nobody has, and wait for its result. Raises StepFailed where it failed."""
+        """Start it if nobody has, and wait for its result."""
         if not self.asked:
             self._ask()
         return super().__await__()
@@ -61,13 +47,13 @@ class StepCall(_Awaited[R]):
     __iter__ = __await__
 
     def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
-        """Start the step if nobody has, and have `fn` called when it is done."""
+        """Start it if nobody has, and have `fn` called when it is done."""
         if not self.asked:
             self._ask()
         super().add_done_callback(fn, context=context)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Stop waiting for the step: its function is cancelled and no result is recorded."""
+        """Stop waiting: the work itself is given up, and no result is recorded."""
         if not super().cancel(msg):
             return False
         if not self.asked:
@@ -80,18 +66,42 @@ class StepCall(_Awaited[R]):
         self.cancel()
 
     def begin(self) -> None:
-        """Start the step if nobody has, without waiting for it."""
+        """Start it if nobody has, without waiting for it."""
         if not self.asked:
             self._ask()
 
     def _ask(self) -> None:
-        self.port.ask(self)
-        self.asked = True
+        raise NotImplementedError
 
     def __repr__(self) -> str:
-        """Name the step and say where it stands."""
+        """Name the operation and say where it stands."""
         state = "done" if self.done() else "started" if self.asked else "not awaited yet"
-        return f"<StepCall {self.step_id} {state}>"
+        return f"<{type(self).__name__} {self.step_id} {state}>"
+
+
+class StepCall(LazyCall[R]):
+    """A step that was called, with its identity. It starts when it is first awaited, or given to `gather`, `wait`,
+    a task or `ctx.as_completed`; awaiting it again gives the same result, or raises StepFailed again."""
+
+    def __init__(
+        self,
+        port: RunPort,
+        step_id: str,
+        name: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: StepOptions,
+    ) -> None:
+        super().__init__(port, step_id, name)
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.options = options
+
+    def _ask(self) -> None:
+        self.port.ask(self)
+        self.asked = True
 
 
 class TransactionCall(StepCall[R]):

@@ -10,13 +10,23 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from kagzi.authoring import together
 from kagzi.authoring.calls import Receive, Sleep, StepCall, TransactionCall
+from kagzi.authoring.children import ChildCall, ChildHandle, Startable, order_of
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
 from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.names import check_name
-from kagzi.authoring.options import NO_OPTIONS, StepOptions, combine, step_options
+from kagzi.authoring.options import (
+    NO_CHILD_OPTIONS,
+    NO_OPTIONS,
+    ChildOptions,
+    StepOptions,
+    child_options,
+    combine,
+    step_options,
+)
 from kagzi.authoring.port import RunPort
 from kagzi.authoring.signals import Signal
+from kagzi.model.child import ParentClose
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
@@ -32,11 +42,14 @@ class WorkflowContext(RunFacts):
     `Event`, `Queue`, `Lock`. Whatever touches the world belongs in a step.
     """
 
-    __slots__ = ("_options", "_port")
+    __slots__ = ("_child_options", "_options", "_port")
 
-    def __init__(self, port: RunPort, *, options: StepOptions = NO_OPTIONS) -> None:
+    def __init__(
+        self, port: RunPort, *, options: StepOptions = NO_OPTIONS, child_options: ChildOptions = NO_CHILD_OPTIONS
+    ) -> None:
         self._port = port
         self._options = options
+        self._child_options = child_options
 
     # -- operations --------------------------------------------------------------------------------------------
 
@@ -165,6 +178,49 @@ class WorkflowContext(RunFacts):
         self._port.ask_receive(receive)
         return receive
 
+    @overload
+    def child(self, name: str, workflow: Startable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ChildCall[R]: ...
+
+    @overload
+    def child(self, name: str, workflow: str, /, *args: Any, **kwargs: Any) -> ChildCall[Any]: ...
+
+    def child(self, name: str, workflow: Any, /, *args: Any, **kwargs: Any) -> ChildCall[Any]:
+        """Run a workflow, or the workflow of that name, as a child, and wait for its result, holding nothing meanwhile.
+
+        It starts when the call is awaited, once whatever crashes. A wait that is given up (a timeout, a lost race, a
+        failed group) gives the child up too, as its `parent_close` says. `ctx.options` has its `id`, `queue` (by
+        default the parent's), `version` and `parent_close`.
+
+        The await raises ChildFailed where it failed or was cancelled, ConflictError where another run has its id.
+        Raises ValueError for a name that can't be kept, PayloadError for an argument that can't be stored exactly.
+        """
+        return self._call_child(name, workflow, args, kwargs, starts_only=False)
+
+    @overload
+    async def start_child(
+        self, name: str, workflow: Startable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> ChildHandle[R]: ...
+
+    @overload
+    async def start_child(self, name: str, workflow: str, /, *args: Any, **kwargs: Any) -> ChildHandle[Any]: ...
+
+    async def start_child(self, name: str, workflow: Any, /, *args: Any, **kwargs: Any) -> ChildHandle[Any]:
+        """Start a child and go on beside it; returns once it is stored for good. Otherwise as `child`."""
+        call = self._call_child(name, workflow, args, kwargs, starts_only=True)
+        return ChildHandle(self._port, name, await call, call.order)
+
+    def _call_child(
+        self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, starts_only: bool
+    ) -> ChildCall[Any]:
+        check_name(name, what="the name of a child")
+        port = self._port
+        order = order_of(port, workflow, args, kwargs, self._child_options)
+        call: ChildCall[Any] = ChildCall(  # type: ignore[abstract] # only for type checkers: see calls.py
+            port, port.identify(name), name, order, starts_only=starts_only
+        )
+        port.created(call)
+        return call
+
     def options(
         self,
         *,
@@ -172,18 +228,27 @@ class WorkflowContext(RunFacts):
         retry_if: RetryIf | None = None,
         timeout: Duration | None = None,
         key: str | None = None,
+        id: str | None = None,  # noqa: A002 - the public name
+        queue: str | None = None,
+        version: int | None = None,
+        parent_close: ParentClose | None = None,
     ) -> WorkflowContext:
-        """Return a context like this one whose steps have these options; those given here win over those it has.
+        """Return a context like this one whose steps and children have these options; those given here win.
 
         `retry`: how often and how far apart a failing step is executed again; without one it fails at once.
         `retry_if`: after which errors; by default after those that can pass by themselves. `timeout`: how long one
         execution of a step's function may take; it then fails with kind TIMEOUT. `key`: what `step_info()` gives as
         idempotency key instead of the step's own.
 
+        Of children: `id`, `queue` and `version` are as in `Workflow.options`; `parent_close` is what becomes of a child
+        that is open when this run ends: it is asked to end (CANCEL, the default), ended (TERMINATE), or goes on
+        (ABANDON).
+
         Raises TypeError or ValueError naming the option that can't be.
         """
         given = step_options(retry=retry, retry_if=retry_if, timeout=timeout, key=key)
-        return WorkflowContext(self._port, options=combine(given, self._options))
+        children = child_options(self._child_options, id=id, queue=queue, version=version, parent_close=parent_close)
+        return WorkflowContext(self._port, options=combine(given, self._options), child_options=children)
 
     gather = together.gather
     race = together.race

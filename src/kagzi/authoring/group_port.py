@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from kagzi.authoring.branches import Branches
-from kagzi.authoring.calls import StepCall
+from kagzi.authoring.calls import LazyCall, StepCall
+from kagzi.authoring.children import ChildCall
 from kagzi.authoring.port import RunPort
 from kagzi.authoring.scopes import Scope
 from kagzi.errors import KagziError
@@ -59,10 +60,14 @@ class GroupPort:
         self.check_open()
         return self.base.identify(name, self.scope if scope is None else scope)
 
-    def created(self, call: StepCall[Any]) -> None:
-        """Start a step as a branch."""
+    def created(self, call: LazyCall[Any]) -> None:
+        """Start a step or a child as a branch."""
         self.check_open().add(call)
 
     def ask(self, call: StepCall[Any]) -> None:
         """Have the step executed as soon as there is a place for it."""
         self.check_open().begin(call, partial(self.base.ask, call))
+
+    def ask_child(self, call: ChildCall[Any]) -> None:
+        """Have the child started as soon as there is a place for it."""
+        self.check_open().begin(call, partial(self.base.ask_child, call))

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from kagzi.authoring.branches import Branch, Branches, as_one
-from kagzi.authoring.calls import Sleep, StepCall
+from kagzi.authoring.calls import LazyCall, Sleep, StepCall
 from kagzi.authoring.durations import Duration, after, as_duration
 from kagzi.authoring.group_port import GroupPort
 from kagzi.authoring.names import check_name
@@ -72,7 +72,7 @@ class ParallelExecutor:
         fail_fast = self.on_error is ParallelErrorStrategy.FAIL_FAST
         self._branches = Branches(run, fail_fast=fail_fast, limit=limit, on_failure=self._interrupt)
         self._port = GroupPort(run, ctx._port.scope.group(group), group, self._branches)
-        self._ctx = type(ctx)(cast(RunPort, self._port), options=ctx._options)
+        self._ctx = type(ctx)(cast(RunPort, self._port), options=ctx._options, child_options=ctx._child_options)
         self._body: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._watches = False
@@ -138,7 +138,7 @@ class ParallelExecutor:
             )
         if asyncio.isfuture(work):
             self._port.check_open()
-            if isinstance(work, StepCall) and not work.asked:
+            if isinstance(work, LazyCall) and not work.asked:
                 work.port = cast(RunPort, self._port)
             self._branches.add(work)
             return work

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from kagzi.authoring.durations import Duration, as_duration
-from kagzi.authoring.names import ID_LIMIT, check_name
+from kagzi.authoring.names import ID_LIMIT, check_name, check_version
+from kagzi.model.child import ParentClose
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
@@ -51,6 +52,37 @@ def step_options(
         timeout=None if timeout is None else as_duration(timeout, what="the timeout of a step"),
         key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
         executor=executor,
+    )
+
+
+class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Checked options of a child; None leaves a choice to whoever stands behind: the queue to the parent's."""
+
+    id: str | None = None
+    queue: str | None = None
+    version: int | None = None
+    parent_close: ParentClose | None = None
+
+
+NO_CHILD_OPTIONS = ChildOptions()
+
+
+def child_options(
+    behind: ChildOptions,
+    *,
+    id: str | None,  # noqa: A002 - the public name
+    queue: str | None,
+    version: int | None,
+    parent_close: ParentClose | None,
+) -> ChildOptions:
+    """Check options as users give them; those not given are those `behind`. Raises TypeError or ValueError."""
+    if id is None and queue is None and version is None and parent_close is None:
+        return behind
+    return ChildOptions(
+        id=behind.id if id is None else check_name(id, what="the id of a run", limit=ID_LIMIT),
+        queue=behind.queue if queue is None else check_name(queue, what="the name of a queue"),
+        version=behind.version if version is None else check_version(version, what="the version of a child"),
+        parent_close=behind.parent_close if parent_close is None else ParentClose(parent_close),
     )
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kagzi.authoring.options import StepOptions
 from kagzi.authoring.scopes import Scope
+from kagzi.payloads import Payloads
 
 if TYPE_CHECKING:
-    from kagzi.authoring.calls import Receive, Sleep, StepCall
+    from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall
+    from kagzi.authoring.children import ChildCall, ChildResult
 
 
 class RunPort(Protocol):
@@ -27,6 +29,7 @@ class RunPort(Protocol):
     version: int
     attempt: int
     step_defaults: StepOptions
+    payloads: Payloads
 
     @property
     def run_id(self) -> str:
@@ -64,8 +67,8 @@ class RunPort(Protocol):
     def next_order(self) -> int:
         """The creation number of a new future of the run."""
 
-    def created(self, call: StepCall[Any]) -> None:
-        """Note a step call that was made and is not awaited yet."""
+    def created(self, call: LazyCall[Any]) -> None:
+        """Note a call that was made and is not awaited yet."""
 
     def ask(self, call: StepCall[Any]) -> None:
         """Have the step executed, or its recorded result delivered."""
@@ -79,5 +82,11 @@ class RunPort(Protocol):
     def ask_receive(self, receive: Receive[Any]) -> None:
         """Have the next message of that name delivered, or the one that the record says."""
 
-    def withdraw(self, operation: StepCall[Any] | Sleep | Receive[Any]) -> None:
+    def ask_child(self, call: ChildCall[Any]) -> None:
+        """Have the child started, and its outcome delivered, or what is recorded of it."""
+
+    def ask_outcome(self, result: ChildResult[Any]) -> None:
+        """Have the outcome of a child that was started delivered."""
+
+    def withdraw(self, operation: LazyCall[Any] | Sleep | Receive[Any] | ChildResult[Any]) -> None:
         """Stop waiting for an operation that the body cancelled."""

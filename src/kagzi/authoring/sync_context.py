@@ -6,9 +6,10 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from kagzi.authoring.calls import StepCall
+from kagzi.authoring.children import ChildHandle, Startable
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.facts import RunFacts
@@ -18,6 +19,7 @@ from kagzi.authoring.pending import Pending
 from kagzi.authoring.signals import Signal
 from kagzi.authoring.steps import current_context
 from kagzi.authoring.sync_groups import SyncParallelExecutor
+from kagzi.model.child import ParentClose
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
@@ -164,6 +166,28 @@ class SyncWorkflowContext(RunFacts):
         """Receive the next message of `signal`; see `WorkflowContext.wait_for`."""
         return wait(self._ctx.wait_for(signal, timeout))
 
+    @overload
+    def child(self, name: str, workflow: Startable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def child(self, name: str, workflow: str, /, *args: Any, **kwargs: Any) -> Any: ...
+
+    def child(self, name: str, workflow: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Run a workflow as a child and return its result; see `WorkflowContext.child`."""
+        return wait(self._ctx.child(name, workflow, *args, **kwargs))
+
+    @overload
+    def start_child(
+        self, name: str, workflow: Startable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> SyncChildHandle[R]: ...
+
+    @overload
+    def start_child(self, name: str, workflow: str, /, *args: Any, **kwargs: Any) -> SyncChildHandle[Any]: ...
+
+    def start_child(self, name: str, workflow: Any, /, *args: Any, **kwargs: Any) -> SyncChildHandle[Any]:
+        """Start a child and go on beside it; see `WorkflowContext.start_child`."""
+        return SyncChildHandle(wait(self._ctx.start_child(name, workflow, *args, **kwargs)))
+
     def options(
         self,
         *,
@@ -171,9 +195,24 @@ class SyncWorkflowContext(RunFacts):
         retry_if: RetryIf | None = None,
         timeout: Duration | None = None,
         key: str | None = None,
+        id: str | None = None,  # noqa: A002 - the public name
+        queue: str | None = None,
+        version: int | None = None,
+        parent_close: ParentClose | None = None,
     ) -> SyncWorkflowContext:
-        """Return a context like this one whose steps have these options; see `WorkflowContext.options`."""
-        return SyncWorkflowContext(self._ctx.options(retry=retry, retry_if=retry_if, timeout=timeout, key=key))
+        """Return a context like this one whose steps and children have these options; see `WorkflowContext.options`."""
+        return SyncWorkflowContext(
+            self._ctx.options(
+                retry=retry,
+                retry_if=retry_if,
+                timeout=timeout,
+                key=key,
+                id=id,
+                queue=queue,
+                version=version,
+                parent_close=parent_close,
+            )
+        )
 
     def patched(self, change_id: str) -> bool:
         """Whether this run takes the changed path; see `WorkflowContext.patched`."""
@@ -185,6 +224,28 @@ class SyncWorkflowContext(RunFacts):
 
     def _part(self, function: Callable[[], R]) -> Part[R]:
         return Part(function, workflow=self.workflow, run_id=self.run_id)
+
+
+class SyncChildHandle(Generic[R]):
+    """A child workflow that was started and goes on beside its parent, a `def` workflow."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: ChildHandle[R]) -> None:
+        self._handle = handle
+
+    @property
+    def run_id(self) -> str:
+        """The child's run_id."""
+        return self._handle.run_id
+
+    def result(self) -> R:
+        """Wait for the child to end and return its result; see `ChildHandle.result`."""
+        return wait(self._handle.result())
+
+    def __repr__(self) -> str:
+        """Name the child."""
+        return repr(self._handle)
 
 
 def as_coroutine_function(fn: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:

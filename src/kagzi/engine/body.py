@@ -13,7 +13,8 @@ from contextvars import Context
 from datetime import datetime
 from typing import Any
 
-from kagzi.authoring.calls import Receive, Sleep, StepCall
+from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall
+from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.options import NO_OPTIONS, StepOptions
 from kagzi.authoring.scopes import Scope
@@ -30,8 +31,9 @@ from kagzi.engine.timers import Timer, Timers
 from kagzi.errors import KagziError, Parked
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepKind
+from kagzi.payloads import Payloads
 
-Operation = StepCall[Any] | Sleep | WorkflowTimer | Receive[Any]
+Operation = StepCall[Any] | Sleep | WorkflowTimer | Receive[Any] | ChildCall[Any] | ChildResult[Any]
 """What a body can wait for."""
 
 
@@ -42,7 +44,8 @@ _ID_LIMIT = 2400
 class Body:
     """The workflow function of one run, running on a loop of its own.
 
-    `asked` are the operations it waits for, by step_id; `fresh` those steps of them that nobody has looked at yet;
+    `asked` are the operations it waits for, by step_id; `fresh` those steps of them that nobody has looked at yet, and
+    `fresh_children` those children;
     `withdrawn` what it asked for once and then cancelled. `on_withdrawn` is called with the step_id of each of those,
     while the body runs. `receives` are the waits for messages that got none yet, by step_id, first come first. `order`
     is what the run is to end with since the body was cancelled, at `ordered_at`.
@@ -55,6 +58,7 @@ class Body:
         *,
         replaying: bool,
         on_withdrawn: Callable[[str], None],
+        payloads: Payloads,
         step_defaults: StepOptions = NO_OPTIONS,
     ) -> None:
         self.run_id = claim.run_id
@@ -64,10 +68,12 @@ class Body:
         self.attempt = claim.attempts
         self.replaying = replaying
         self.step_defaults = step_defaults
+        self.payloads = payloads
         self.asked: dict[str, Operation] = {}
         self.fresh: list[StepCall[Any]] = []
+        self.fresh_children: list[ChildCall[Any] | ChildResult[Any]] = []
         self.withdrawn: set[str] = set()
-        self.unawaited: dict[str, StepCall[Any]] = {}
+        self.unawaited: dict[str, LazyCall[Any]] = {}
         self.timers = Timers()
         self.receives: dict[str, Receive[Any]] = {}
         self.mailbox = Mailbox(claim.mail, claim.inbox)
@@ -184,8 +190,8 @@ class Body:
         """The creation number of a new future of the run."""
         return self._loop.next_order()
 
-    def created(self, call: StepCall[Any]) -> None:
-        """Note a step call that was made and is not awaited yet."""
+    def created(self, call: LazyCall[Any]) -> None:
+        """Note a call that was made and is not awaited yet."""
         self.unawaited[call.step_id] = call
 
     def ask(self, call: StepCall[Any]) -> None:
@@ -211,6 +217,22 @@ class Body:
         self.asked[receive.step_id] = receive
         self.receives[receive.step_id] = receive
 
+    def ask_child(self, call: ChildCall[Any]) -> None:
+        """Have the child started, and its outcome delivered, or what is recorded of it."""
+        self.check_running()
+        if self._loop.refuses():
+            raise Parked
+        self.unawaited.pop(call.step_id, None)
+        self.asked[call.step_id] = call
+        self.fresh_children.append(call)
+
+    def ask_outcome(self, result: ChildResult[Any]) -> None:
+        """Have the outcome of a child that was started delivered."""
+        if self._loop.refuses():
+            raise Parked
+        self.asked[result.step_id] = result
+        self.fresh_children.append(result)
+
     def patched(self, change_id: str) -> bool:
         """Whether the run takes the changed path; a marker is to be recorded where it does so for the first time."""
         self.check_running()
@@ -221,7 +243,7 @@ class Body:
     def _has_asked(self, step_id: str) -> bool:
         return step_id in self.asked or step_id in self.withdrawn
 
-    def withdraw(self, operation: Operation) -> None:
+    def withdraw(self, operation: Operation | LazyCall[Any]) -> None:
         """Stop waiting for an operation that the body cancelled."""
         step_id = operation.step_id
         if step_id is None:  # a timer that was due when it was made
@@ -263,4 +285,6 @@ def kind_of(operation: Operation) -> StepKind:
     """What sort of record an operation leaves."""
     if isinstance(operation, StepCall):
         return StepKind.STEP
+    if isinstance(operation, ChildCall | ChildResult):
+        return StepKind.CHILD
     return StepKind.SIGNAL if isinstance(operation, Receive) else StepKind.TIMER

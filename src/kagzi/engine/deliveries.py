@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kagzi.authoring.calls import Receive, StepCall
-from kagzi.errors import PayloadError, StepFailed
+from kagzi.authoring.children import ChildCall, ChildResult
+from kagzi.errors import ChildFailed, ConflictError, PayloadError, StepFailed
 from kagzi.model.step import StepRecord, StepStatus
 from kagzi.payloads import Payloads
 from kagzi.rules.failures import decode_error
@@ -32,6 +33,8 @@ def decode_record(operation: Operation, record: StepRecord, payloads: Payloads) 
     """
     if isinstance(operation, Receive):
         return decode_message(operation, record.output, payloads)
+    if isinstance(operation, ChildCall | ChildResult):
+        return decode_child(operation, record, payloads)
     if not isinstance(operation, StepCall):
         return Delivery(record.step_id, None)
     if record.status is StepStatus.FAILED:
@@ -39,6 +42,27 @@ def decode_record(operation: Operation, record: StepRecord, payloads: Payloads) 
     shape = payloads.result_shape(operation.fn)
     value = shape.decode(record.output or "null", where=f"step {operation.name!r}")
     return Delivery(record.step_id, value)
+
+
+def decode_child(operation: ChildCall[Any] | ChildResult[Any], record: StepRecord, payloads: Payloads) -> Delivery:
+    """Turn the record of a child's start or end into what it gave, or into its error, which every replay raises too."""
+    child_run_id, order = record.child_run_id or "", operation.order
+    if record.status is StepStatus.FAILED:
+        error = decode_error(record.error or "")
+        if not child_run_id and error.type == ConflictError.__name__:
+            conflict = ConflictError(error.message, id=order.options.id or "", run_id="")
+            return Delivery(operation.step_id, None, conflict)
+        return Delivery(operation.step_id, None, ChildFailed(operation.name, error, child_run_id=child_run_id))
+    if isinstance(operation, ChildCall) and operation.starts_only:
+        return Delivery(operation.step_id, child_run_id)
+    text = record.output or "null"
+    try:
+        if order.definition is None:
+            return Delivery(operation.step_id, payloads.show(text))
+        value = order.definition.result.decode(text, where=f"the result of child {operation.name!r}")
+    except PayloadError as error:
+        return Delivery(operation.step_id, None, error)
+    return Delivery(operation.step_id, value)
 
 
 def decode_message(receive: Receive[Any], payload: str | None, payloads: Payloads) -> Delivery:

@@ -24,15 +24,16 @@ from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
 from kagzi.clock import monotonic
 from kagzi.engine.body import Body, kind_of
+from kagzi.engine.children import Children
 from kagzi.engine.deliveries import Delivery
 from kagzi.engine.endings import Ending, ending_of, explained, stuck
 from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.recording import Consequence, Order, Receipt, Recorder, Retry
+from kagzi.engine.recording import Begun, Consequence, Order, Receipt, Recorder, Retry
 from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep, StepRunner
-from kagzi.engine.time import EngineClock
+from kagzi.engine.time import Alarm, EngineClock
 from kagzi.engine.timers import Timer
 from kagzi.engine.transactions import OpenTransaction, carry_out
 from kagzi.engine.turns import Turns
@@ -57,6 +58,9 @@ SECOND_LOOK = timedelta(seconds=30)
 
 _SHOWN = 10
 
+_LONG_RECORD = 20
+"""Records from which on a parent waits in memory for the next of its children. Below, coming back costs nothing."""
+
 _PATIENCE = timedelta(milliseconds=1)
 """How much longer a run stays in memory for each record. To come back it replays them, at about 30 µs each: a group of
 ten thousand timers that fire one after the other would otherwise do little else."""
@@ -80,8 +84,15 @@ class Host(Protocol):
         """Where transactions are carried out."""
 
     @property
+    def namespace(self) -> str:
+        """Where its runs and their children are."""
+
+    @property
     def may_start_steps(self) -> bool:
         """Whether the worker still holds its lease (P9)."""
+
+    async def version_to_start(self, workflow: str, asked: int | None) -> int:
+        """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
 
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """The execution is over; `change` is what it wrote last, if that was durable."""
@@ -106,10 +117,14 @@ class Execution:
             claim,
             self._history,
             replaying=not self._live,
-            on_withdrawn=self._stop_step,
+            on_withdrawn=self._withdrawn,
+            payloads=host.payloads,
             step_defaults=definition.options.step_defaults,
         )
         self._timers = self._body.timers
+        self._children = Children(self, claim, self._body, self._recorder, host)
+        self._stays: Alarm | None = None
+        self._active_at = claim.started_at
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
         self._consequences: deque[Consequence] = deque()
@@ -286,6 +301,15 @@ class Execution:
         if not self._over and self._closing is None:
             self._pump()
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether anything is still to be begun here."""
+        return not (self._over or self._draining or self._closing is not None)
+
+    def submit(self, change: Change, consequence: Consequence) -> None:
+        """Have a change committed, and then what follows from it."""
+        self._submit(change, consequence)
+
     def _submit(self, change: Change, consequence: Consequence) -> None:
         self._committing += 1
         if self._turns is None or not self._turns.hold_back(change, consequence):
@@ -363,10 +387,11 @@ class Execution:
             self._committing -= 1
             consequence = self._consequences.popleft()
             if self._closing is None:
+                self._active_at = at
                 if consequence.__class__ is Delivery:
                     self._body.deliver(consequence, at)
                 else:
-                    self._follow(consequence, at)
+                    self._follow(consequence, at, outcome)
                 self._pump()
             if self._turns is not None and not self._consequences:
                 self._turns.quieted()
@@ -375,13 +400,15 @@ class Execution:
         logger.warning("A run was lost to another worker; it is dropped here.", extra={"run_id": self.run_id})
         self._end(Ending.LOST, None)
 
-    def _follow(self, consequence: Consequence, at: datetime) -> None:
+    def _follow(self, consequence: Consequence, at: datetime, outcome: Applied) -> None:
         if isinstance(consequence, Retry):
             self._body.fresh.append(consequence.call)
         elif isinstance(consequence, Order):
             self._ordering = False
             self._body.cancel(consequence.error, at)
             self._limit_grace()
+        elif isinstance(consequence, Begun):
+            self._children.begun(consequence, taken=outcome is Applied.TAKEN)
         elif isinstance(consequence, Receipt):
             self._receiving.discard(consequence.message.name)
             if not self._body.deliver(consequence, at):
@@ -436,8 +463,13 @@ class Execution:
         except KagziError as error:  # what an earlier attempt of the run made no longer fits its type
             self._set_aside(error)
             return
-        if self._body.receives and not self._draining:
-            self._receive_mail()
+        if not self._draining:
+            if self._body.receives:
+                self._receive_mail()
+            if self._body.fresh_children:
+                self._children.take_up()
+            if self._children.awaited and self._body.mailbox:
+                self._children.receive()
         if self._draining:
             if not self.is_settling:
                 self.release()
@@ -525,28 +557,42 @@ class Execution:
         self._fire_due_timers()
         if self._is_overdue:
             return
-        if self._committing or self._running:
+        if self._committing or self._running or self._children.is_starting:
             if self._timers:
                 self._timers.arm(self._host.clock, self._alarm)
             return
         due = self._timers.next_due()
         ordered = self._body.order is not None
-        if len(self._timers) == ordered and not self._body.receives:
+        if len(self._timers) == ordered and not self._body.receives and not self._children.awaited:
             if ordered:
                 self._end_as_ordered("A cancelled run waits for what can't happen; it is ended.")
             else:
                 self._fail(stuck())
-        elif due is not None and due - self._host.clock.now() <= self._patience():
+        elif (due is not None and due - self._host.clock.now() <= self._patience()) or self._stays_for_children():
             self._timers.arm(self._host.clock, self._alarm)
         else:
             self._park(due)
+
+    def _stays_for_children(self) -> bool:
+        """Whether the record is so long that the run stays in memory a little, as the next child may end soon."""
+        if not self._children.awaited or self._recorder.seq < _LONG_RECORD:
+            return False
+        until = self._active_at + self._recorder.seq * _PATIENCE
+        if until <= self._host.clock.now():
+            return False
+        if self._stays is not None:
+            self._stays.cancel()
+        self._stays = self._host.clock.call_at(until, self._alarm)
+        return True
 
     def _patience(self) -> timedelta:
         return max(self._host.park_after, self._recorder.seq * _PATIENCE)
 
     def _park(self, due: datetime | None) -> None:
         signals = dict.fromkeys(f"signal {receive.name!r}" for receive in self._body.receives.values())
-        waits = msgspec.json.encode([*itertools.islice(signals, _SHOWN), *self._timers.describe()]).decode()
+        waits = msgspec.json.encode(
+            [*itertools.islice(signals, _SHOWN), *self._children.describe(_SHOWN), *self._timers.describe()]
+        ).decode()
         self._close(
             lifecycle.park(self.run_id, self.fence, wake_at=due, waits=waits, inbox=self.inbox, at=self._place())
         )
@@ -656,7 +702,12 @@ class Execution:
 
     def _close(self, change: Change) -> None:
         if self._closing is None:
+            transition = change.transition
+            if transition is not None and transition.status.is_terminal and self._claim.parent_run_id is not None:
+                transition = msgspec.structs.replace(transition, parent=self._claim.parent_run_id)
+                change = msgspec.structs.replace(change, transition=transition)
             self._closing = change
+            self._leave_children()
             self._timers.disarm()
             if self._turns is not None:
                 self._turns.let_go()
@@ -667,6 +718,7 @@ class Execution:
             return
         self._over = True
         self._stop_steps()
+        self._leave_children()
         self._timers.disarm()
         self._consequences.clear()
         if not self._body.leave():
@@ -676,6 +728,16 @@ class Execution:
                 extra={"workflow": self.workflow, "run_id": self.run_id},
             )
         self._host.ended(self, ending, change)
+
+    def _leave_children(self) -> None:
+        self._children.leave()
+        if self._stays is not None:
+            self._stays.cancel()
+            self._stays = None
+
+    def _withdrawn(self, step_id: str) -> None:
+        self._stop_step(step_id)
+        self._children.withdrawn(step_id)
 
     def _stop_step(self, step_id: str) -> None:
         running = self._running.pop(step_id, None)

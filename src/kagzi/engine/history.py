@@ -23,6 +23,8 @@ class History:
         self._parked = _decode(claim)
         # By this attempt of the run: what earlier ones tried says nothing of where this one has been.
         self._tried = {step_id for step_id, tries in claim.tries.items() if tries.used > tries.earlier}
+        if not claim.reopened_seq:
+            self._tried |= claim.children.keys()
         self._next = 0
 
     @property
@@ -80,7 +82,9 @@ class History:
         before, now = set(parked.on), {spelled(*found) for found in asked.items()}
         missing = tuple(each for each in parked.on if each not in now)
         added = any(
-            kind is StepKind.STEP and step_id not in self._tried and spelled(step_id, kind) not in before
+            kind in (StepKind.STEP, StepKind.CHILD)
+            and step_id not in self._tried
+            and spelled(step_id, kind) not in before
             for step_id, kind in asked.items()
         )
         return missing or parked.on if missing or added else None

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from kagzi.model.message import Message
 from kagzi.model.run import MessageKind
-from kagzi.model.step import StepRecord, step_name
+from kagzi.model.step import StepKind, StepRecord, step_name
+from kagzi.rules.children import encode_outcome
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -79,6 +80,15 @@ class Mailbox:
             del self._waiting[key]
         return message
 
+    def peek(self, kind: MessageKind, name: str) -> Message | None:
+        """The first message of this kind and name, which stays."""
+        waiting = self._waiting.get((kind, name))
+        return waiting[0] if waiting else None
+
+    def names(self, kind: MessageKind) -> list[str]:
+        """The names under which messages of this kind are here."""
+        return [name for of_kind, name in self._waiting if of_kind is kind]
+
     def received(self, position: int) -> None:
         """A record says that this message was received."""
         if position not in self._known:
@@ -93,6 +103,14 @@ class Mailbox:
 def message_of(record: StepRecord) -> Message:
     """The message that a record received."""
     assert record.message is not None
+    if record.kind is StepKind.CHILD:
+        return Message(
+            position=record.message,
+            kind=MessageKind.CHILD,
+            name=record.child_run_id or "",
+            payload=encode_outcome(record),
+            created_at=record.finished_at or _LONG_AGO,
+        )
     return Message(
         position=record.message,
         kind=MessageKind.SIGNAL,

@@ -6,8 +6,11 @@ import random
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from kagzi.authoring.calls import Receive, Sleep, StepCall
-from kagzi.engine.deliveries import Delivery, decode_message, decode_record
+from kagzi.authoring.children import ChildCall, ChildResult
+from kagzi.engine.deliveries import Delivery, decode_child, decode_message, decode_record
 from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.mailbox import Mailbox, message_of
 from kagzi.engine.runner import RunningStep
@@ -15,11 +18,14 @@ from kagzi.engine.time import EngineClock
 from kagzi.engine.timers import Timer
 from kagzi.errors import StepFailed
 from kagzi.model.change import Change
+from kagzi.model.child import ChildStart, ParentClose
 from kagzi.model.claim import Claim
 from kagzi.model.message import Message
-from kagzi.model.step import StepKind, StepRecord, Tries
+from kagzi.model.run import NewRun, RunId
+from kagzi.model.step import StepKind, StepRecord, StepStatus, Tries
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
+from kagzi.rules.children import decode_outcome
 from kagzi.rules.classification import Classifier
 from kagzi.rules.retries import Attempts, next_wait, retrying
 
@@ -67,7 +73,17 @@ class Done:
     __slots__ = ()
 
 
-Consequence = Delivery | Retry | Order | Done
+class Begun:
+    """What a change brings that starts a child."""
+
+    __slots__ = ("call", "run_id")
+
+    def __init__(self, call: ChildCall[Any], run_id: RunId) -> None:
+        self.call = call
+        self.run_id = run_id
+
+
+Consequence = Delivery | Retry | Order | Begun | Done
 """What happens once a change is durable."""
 
 
@@ -226,6 +242,88 @@ class Recorder:
             self._claim.run_id, self._claim.fence, message, seq=self._next(), replaces=self._is_later_attempt
         )
         return change, Order(message.payload or "")
+
+    # -- children ----------------------------------------------------------------------------------------------
+
+    def child_start(self, call: ChildCall[Any], run_id: RunId, *, version: int, namespace: str) -> Change:
+        """A child is to be born. It inherits its parent's queue, where none is asked for, and priority."""
+        order, claim = call.order, self._claim
+        run = NewRun(
+            run_id=run_id,
+            namespace=namespace,
+            workflow=order.workflow,
+            version=version,
+            input=order.input,
+            id=order.options.id,
+            queue=order.options.queue or claim.queue,
+            priority=claim.priority,
+            parent_run_id=claim.run_id,
+        )
+        start = ChildStart(
+            step_id=call.step_id,
+            run=run,
+            parent_close=order.options.parent_close or ParentClose.CANCEL,
+            run_attempt=claim.attempts,
+        )
+        return lifecycle.start_child(claim.run_id, claim.fence, start)
+
+    def child_started(self, call: ChildCall[Any], run_id: RunId) -> tuple[Change, Consequence]:
+        """A child that was only to be started has been."""
+        change = lifecycle.child_started(
+            self._claim.run_id,
+            self._claim.fence,
+            step_id=call.step_id,
+            seq=self._next(),
+            child_run_id=run_id,
+            replaces=self._is_later_attempt,
+        )
+        return change, Delivery(call.step_id, run_id)
+
+    def child_refused(self, call: ChildCall[Any], error: Exception) -> tuple[Change, Consequence]:
+        """A child can't be started."""
+        described = failures.describe(error, now=self._around.clock.now(), classifiers=self._around.classifiers)
+        change = lifecycle.child_refused(
+            self._claim.run_id,
+            self._claim.fence,
+            step_id=call.step_id,
+            seq=self._next(),
+            error=failures.encode_error(described),
+            replaces=self._is_later_attempt,
+        )
+        return change, decode_child(call, change.records[0], self._around.payloads)
+
+    def child_ended(self, operation: ChildCall[Any] | ChildResult[Any], message: Message) -> tuple[Change, Consequence]:
+        """A child that is awaited has ended."""
+        change = lifecycle.child_ended(
+            self._claim.run_id,
+            self._claim.fence,
+            message,
+            decode_outcome(message.payload),
+            step_id=operation.step_id,
+            seq=self._next(),
+            replaces=self._is_later_attempt,
+        )
+        return change, Receipt(decode_child(operation, change.records[0], self._around.payloads), message)
+
+    def child_again(
+        self, operation: ChildCall[Any] | ChildResult[Any], earlier: StepRecord
+    ) -> tuple[Change, Consequence]:
+        """What an earlier attempt of the run has recorded of a child counts for this one."""
+        record = msgspec.structs.replace(earlier, step_id=operation.step_id)
+        change = lifecycle.hand_out(self._claim.run_id, self._claim.fence, record, seq=self._next())
+        return change, decode_child(operation, record, self._around.payloads)
+
+    def child_failed(self, earlier: StepRecord) -> bool:
+        """Whether a child of an earlier attempt has failed, as far as the record knows."""
+        outcome = None if earlier.child_run_id is None else self.outcome_recorded_earlier(earlier.child_run_id)
+        return StepStatus.FAILED in (earlier.status, None if outcome is None else outcome.status)
+
+    def outcome_recorded_earlier(self, child_run_id: RunId) -> StepRecord | None:
+        """The record of a child's end, by an earlier attempt of the run."""
+        for record in self._earlier.values():
+            if record.child_run_id == child_run_id and record.message is not None:
+                return record
+        return None
 
     def putting_back(self, message: Message) -> tuple[Change, Consequence]:
         """A message was received in vain."""

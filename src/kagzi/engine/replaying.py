@@ -119,7 +119,7 @@ def replay(claim: Claim, definition: Definition, payloads: Payloads, *, ended: S
     """
     history = History(claim)
     defaults = definition.options.step_defaults
-    body = Body(claim, history, replaying=True, on_withdrawn=_nothing_runs, step_defaults=defaults)
+    body = Body(claim, history, replaying=True, on_withdrawn=_nothing_runs, payloads=payloads, step_defaults=defaults)
     try:
         args, kwargs = definition.arguments.decode(claim.input, where=f"the input of workflow {claim.workflow!r}")
         body.begin(definition.fn, args, kwargs)

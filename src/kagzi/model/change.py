@@ -7,6 +7,7 @@ from enum import Enum, auto
 
 import msgspec
 
+from kagzi.model.child import ChildStart
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepRecord
 
@@ -31,6 +32,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     `reopened_seq` begins a new attempt of the run: whatever is recorded up to this `seq` counts as finished before,
     and `attempts` goes up by one. Without it no attempt is used.
+
+    `parent` is the run's parent where the run ends: it is told in the same transaction.
     """
 
     status: RunStatus
@@ -41,6 +44,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     inbox: int = 0
     parked: str | None = None
     reopened_seq: int | None = None
+    parent: RunId | None = None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -49,7 +53,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `records` are inserted (an operation already finished stays as it is), `failed` executions noted, then `transition`
     is applied; all or none. `replaces` lets the records take the place of what an earlier attempt of the run recorded
     for the same operations. `received` are the positions of the messages that the records received; `returned` of those
-    that were received and that nobody waited for any more: they are unreceived again.
+    that were received and that nobody waited for any more: they are unreceived again. `starts` are children that
+    are born with it.
     """
 
     run_id: RunId
@@ -59,6 +64,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replaces: bool = False
     received: tuple[int, ...] = ()
     returned: tuple[int, ...] = ()
+    starts: tuple[ChildStart, ...] = ()
     transition: Transition | None = None
 
 
@@ -71,6 +77,8 @@ class Applied(Enum):
     """Written by our own earlier try, whose answer was lost with the connection."""
     LOST = auto()
     """Refused: the run has another owner, or has ended. Nothing was recorded."""
+    TAKEN = auto()
+    """A child was not started, as another run has its id. The rest of the change was written."""
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -32,6 +32,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     when this attempt was first taken, and where workflow time begins. `crashes` counts the workers that died with it in
     a row, without anything having been recorded since the first of them.
 
+    `children` are the runs that were started by operations which are not finished, by step_id.
+
     `inbox` counts the messages that ever came, and `mail` holds those that no record has received.
     """
 
@@ -54,6 +56,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     reopened_seq: int = 0
     crashes: int = 0
     mail: tuple[Message, ...] = ()
+    children: dict[str, RunId] = {}
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):

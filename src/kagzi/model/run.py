@@ -43,6 +43,8 @@ class MessageKind(StrEnum):
     SIGNAL = "SIGNAL"
     CANCEL = "CANCEL"
     """The run is to end. The payload is the encoded StepError that it is to end with."""
+    CHILD = "CHILD"
+    """A child has ended. Its name is the child's run_id, its payload an encoded ChildOutcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

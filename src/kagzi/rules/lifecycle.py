@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from kagzi.model.change import Change, ParkedAt, Transition
+from kagzi.model.child import ChildOutcome, ChildStart
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.message import Message
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepKind, StepRecord, StepStatus
+from kagzi.rules.children import error_of
 from kagzi.rules.failures import decode_error, encode_error
 
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
@@ -89,7 +91,9 @@ def hand_out(run_id: RunId, fence: int, earlier: StepRecord, *, seq: int) -> Cha
         step_id=earlier.step_id,
         seq=seq,
         kind=earlier.kind,
+        status=earlier.status,
         output=earlier.output,
+        error=earlier.error,
         attempts=earlier.attempts,
         started_at=earlier.started_at,
         child_run_id=earlier.child_run_id,
@@ -136,6 +140,50 @@ def end_as_ordered(run_id: RunId, fence: int, *, error: str) -> Change:
 def put_back(run_id: RunId, fence: int, *, position: int) -> Change:
     """A message was received by a wait that had been given up meanwhile: it stays for the next."""
     return Change(run_id=run_id, fence=fence, returned=(position,))
+
+
+def start_child(run_id: RunId, fence: int, start: ChildStart) -> Change:
+    """A child is born, and the operation that started it is open until it gets a record."""
+    return Change(run_id=run_id, fence=fence, starts=(start,))
+
+
+def child_started(
+    run_id: RunId, fence: int, *, step_id: str, seq: int, child_run_id: RunId, replaces: bool = False
+) -> Change:
+    """An operation that only starts a child is over."""
+    record = StepRecord(step_id=step_id, seq=seq, kind=StepKind.CHILD, child_run_id=child_run_id)
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces)
+
+
+def child_refused(run_id: RunId, fence: int, *, step_id: str, seq: int, error: str, replaces: bool = False) -> Change:
+    """A child could not be started; `error` is the encoded StepError."""
+    record = StepRecord(step_id=step_id, seq=seq, kind=StepKind.CHILD, status=StepStatus.FAILED, error=error)
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces)
+
+
+def child_ended(
+    run_id: RunId,
+    fence: int,
+    message: Message,
+    outcome: ChildOutcome,
+    *,
+    step_id: str,
+    seq: int,
+    replaces: bool = False,
+) -> Change:
+    """An operation that waits for a child receives its `outcome` in `message`."""
+    error = error_of(outcome)
+    record = StepRecord(
+        step_id=step_id,
+        seq=seq,
+        kind=StepKind.CHILD,
+        status=StepStatus.COMPLETED if error is None else StepStatus.FAILED,
+        output=outcome.output if error is None else None,
+        error=error,
+        child_run_id=RunId(message.name),
+        message=message.position,
+    )
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces, received=(message.position,))
 
 
 def mark(run_id: RunId, fence: int, *, step_id: str, seq: int, replaces: bool = False) -> Change:

@@ -10,6 +10,7 @@ from kagzi.engine.journal import Journal
 from kagzi.engine.time import EngineClock
 from kagzi.model.change import Transition
 from kagzi.model.run import RunId
+from kagzi.model.version import VersionPolicy
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
@@ -35,6 +36,9 @@ class Surroundings(Protocol):
 
     async def give_back(self) -> None:
         """Disconnect, where workers alone had connected and this is the last of them."""
+
+    async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
+        """The default and the deprecated versions of a workflow, as they were within about a second."""
 
     def run_ended(self, run_id: RunId, transition: Transition) -> None:
         """A run of this process has ended; whoever waits for it here need not ask the store."""

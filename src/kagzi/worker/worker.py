@@ -22,6 +22,7 @@ from kagzi.model.change import Change
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId, WorkerKey
 from kagzi.model.worker import WorkerState
+from kagzi.rules.versions import version_to_start
 from kagzi.store.protocol import Hint, Store
 from kagzi.worker.claiming import Claiming
 from kagzi.worker.config import WorkerConfig
@@ -325,6 +326,19 @@ class Worker:
     def reconcile(self) -> None:
         """Before the next claim, give back runs that the store holds for us and that are not in memory."""
         self._claiming.reconcile()
+
+    @property
+    def namespace(self) -> str:
+        """Where its runs and their children are."""
+        return self.config.namespace
+
+    async def version_to_start(self, workflow: str, asked: int | None) -> int:
+        """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
+        known = self._app.definitions.versions(workflow) if self._app.definitions.knows(workflow) else {}
+        policy = await self._app.version_policy(self.namespace, workflow)
+        if asked is None and policy.default is None and not known:
+            self._app.definitions.versions(workflow)  # raises WorkflowNotRegistered, naming those that are
+        return version_to_start(workflow, asked=asked, policy=policy, known=known)
 
     @property
     def run_count(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from kagzi.model.change import Applied, Change, Committed, Transition
+from kagzi.model.child import ChildStart
 from kagzi.model.run import RunId
 from kagzi.model.step import FailedAttempt, StepRecord
 from kagzi.store.postgres.address import Names
@@ -90,6 +91,15 @@ held AS MATERIALIZED (
 """
 
 
+_LOCKED = -1
+"""The fence of a run that is only to be locked: the parent of one that ends, in its place among the others."""
+
+_HELD_AND_LOCKED = _HELD.replace(
+    "AND r.fence = a.fence AND r.status = 'RUNNING'",
+    f"AND (a.fence = {_LOCKED} OR (r.fence = a.fence AND r.status = 'RUNNING'))",
+)
+
+
 def _stored(*, rare: bool) -> str:
     """The records of a batch; `rare` ones may replace others, and receive messages."""
     return f"""
@@ -163,6 +173,46 @@ left_open AS (
 )
 """
 
+# Children, and the operations of their parents that wait for them. Where another run has the id, nothing is written.
+_STARTED = f"""
+, children AS MATERIALIZED (
+    SELECT (SELECT runs FROM asked)[c.place] AS parent, c.*
+    FROM ROWS FROM (
+        unnest($11::text::integer[]),
+        json_to_recordset($12::json) AS (
+            step_id text, run_attempt integer, parent_close text, run_id uuid, namespace text, id text, workflow text,
+            version integer, queue text, priority integer, input text
+        )
+    ) AS c (
+        place, step_id, run_attempt, parent_close, run_id, namespace, id, workflow, version, queue, priority, input
+    )
+    WHERE (SELECT mine FROM held)[c.place]
+),
+started AS (
+    INSERT INTO {{schema}}.workflow_runs (
+        run_id, namespace, id, workflow, version, queue, priority, input, tags, parent_run_id, parent_close, status,
+        fence, available_at
+    )
+    SELECT c.run_id, c.namespace, c.id, c.workflow, c.version, c.queue, c.priority, c.input, '{{}}', c.parent,
+        c.parent_close, 'PENDING', 0, now()
+    FROM children AS c
+    ON CONFLICT DO NOTHING
+    RETURNING run_id
+),
+awaiting AS (
+    INSERT INTO {{schema}}.step_runs (
+        run_id, step_id, kind, status, attempts, started_at, child_run_id, run_attempt
+    )
+    SELECT c.parent, c.step_id, 'CHILD', 'RUNNING', 1, now(), c.run_id, c.run_attempt
+    FROM children AS c WHERE c.run_id IN (SELECT s.run_id FROM started AS s)
+    ON CONFLICT (run_id, step_id) DO UPDATE SET
+        seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = NULL,
+        attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = NULL,
+        child_run_id = excluded.child_run_id, run_attempt = excluded.run_attempt, message = NULL
+    WHERE step_runs.seq IS NULL {OF_AN_EARLIER_ATTEMPT}
+)
+"""
+
 _SET_REOPENED = """,
     attempts = w.attempts + (t.reopened_seq IS NOT NULL)::integer,
     reopened_seq = coalesce(t.reopened_seq, w.reopened_seq),
@@ -199,8 +249,25 @@ _TELL = f""",
 _RECORDS = _HELD + _stored(rare=False) + _ANSWER + " FROM held"
 _RECORDS_AND_TRANSITIONS = _HELD + _stored(rare=False) + _transited(again=False) + _ANSWER + _TELL + " FROM held"
 
-# What few batches hold: executions that failed, new attempts of runs and what is recorded in them.
-_EVERYTHING = _HELD + _stored(rare=True) + _FAILED + _RECEIVED + _transited(again=True) + _ANSWER + _TELL + " FROM held"
+_TELL_STARTED = f""",
+    (SELECT array_agg(run_id::text) FROM started),
+    (SELECT {TELL_DUE} FROM started WHERE {SOMEBODY_IDLE} LIMIT 1)
+"""
+
+# What few batches hold: executions that failed, new attempts of runs and what is recorded in them, messages received,
+# children that are born or end.
+_EVERYTHING = (
+    _HELD_AND_LOCKED
+    + _stored(rare=True)
+    + _FAILED
+    + _RECEIVED
+    + _STARTED
+    + _transited(again=True)
+    + _ANSWER
+    + _TELL
+    + _TELL_STARTED
+    + " FROM held"
+)
 
 # After an answer that isn't plain: what is there now? Rare (an earlier try of ours, or a lost lease).
 _RUNS_THERE = """
@@ -239,14 +306,14 @@ class Committer:
 
     async def _commit_one(self, change: Change) -> list[Row]:
         transition = change.transition
-        if change.failed or change.replaces or change.received or change.returned:
+        if change.failed or change.replaces or change.received or change.returned or change.starts:
             return []
         if transition is None:
             if len(change.records) == 1:
                 return await self._connections.fetch(
                     self._one_record, change.run_id, change.fence, *record_arguments(change.records[0])
                 )
-        elif not change.records and transition.reopened_seq is None:
+        elif not change.records and transition.reopened_seq is None and transition.parent is None:
             return await self._connections.fetch(
                 self._one_transition, change.run_id, change.fence, *_transition_arguments(transition)
             )
@@ -261,13 +328,15 @@ class Committer:
             arguments += array_text(batch.transition_places), rows_json(batch.transitions)
             arguments += array_text(batch.failed_places), rows_json(batch.failed)
             arguments += array_text(batch.received_places), rows_json(batch.received)
+            arguments += array_text(batch.start_places), rows_json(batch.starts)
             sql = self._everything
         elif batch.transitions:
             arguments += array_text(batch.transition_places), rows_json(batch.transitions)
             sql = self._records_and_transitions
         rows = await self._connections.fetch(sql, *arguments)
         now, mine, stored = rows[0][0], rows[0][1], rows[0][2]
-        if mine is None and stored == len(batch.records):
+        started = frozenset(rows[0][5] or ()) if batch.starts else frozenset()
+        if mine is None and stored == len(batch.records) and len(started) == len(batch.starts):
             return Committed(outcomes=(Applied.APPLIED,) * len(changes), now=now)
         return await self._classify(changes, batch, now, mine)
 
@@ -275,7 +344,10 @@ class Committer:
         self, changes: Sequence[Change], batch: _Batch, now: datetime, mine: list[bool] | None
     ) -> Committed:
         runs = {
-            row[0]: (row[1], row[2]) for row in await self._connections.fetch(self._runs_there, list(set(batch.runs)))
+            row[0]: (row[1], row[2])
+            for row in await self._connections.fetch(
+                self._runs_there, list({*batch.runs, *(start.run_id for start in batch.starts)})
+            )
         }
         # What replaces a record of an earlier attempt is not there while that one still is.
         wanted = [
@@ -298,6 +370,8 @@ class Committer:
             owned = mine is None or mine[batch.places[change.run_id, change.fence] - 1]
             times = [there.get((change.run_id, record.step_id)) for record in change.records]
             outcome = _outcome(change, owned=owned, run=runs.get(change.run_id), times=times, now=now)
+            if not all(start.run.run_id in runs for start in change.starts):
+                outcome = Applied.TAKEN if owned else Applied.LOST
             outcomes.append(outcome)
             before = [time for time in times if time is not None and time != now]
             if before and outcome is not Applied.LOST:
@@ -328,11 +402,14 @@ def _outcome(
         return Applied.LOST
     if change.transition is not None:
         return Applied.ALREADY if run[1] == change.transition.status.value else Applied.LOST
-    return Applied.ALREADY if change.records or change.failed or change.returned else Applied.LOST
+    if change.records or change.failed or change.returned or change.starts:
+        return Applied.ALREADY
+    return Applied.LOST
 
 
 class _Batch:
-    """Changes taken apart. Runs are sorted, so that two batches never wait for each other's locks."""
+    """Changes taken apart. Runs are sorted, so that two batches never wait for each other's locks; the parents of runs
+    that end are among them."""
 
     __slots__ = (
         "_receipts",
@@ -346,6 +423,8 @@ class _Batch:
         "record_places",
         "records",
         "runs",
+        "start_places",
+        "starts",
         "transition_places",
         "transitions",
     )
@@ -363,8 +442,16 @@ class _Batch:
         self.received: list[_Receipt] = []
         self.received_places: list[int] = []
         self._receipts: dict[tuple[int, int], int] = {}
+        self.starts: list[_Start] = []
+        self.start_places: list[int] = []
         self.is_rare = False
         seen: set[tuple[int, str]] = set()
+        parents = {
+            change.transition.parent for change in changes if change.transition is not None and change.transition.parent
+        }
+        if parents:
+            self.is_rare = True
+            changes = [*changes, *(Change(run_id=parent, fence=_LOCKED) for parent in parents)]
         for change in sorted(changes, key=_run_id):
             key = (change.run_id, change.fence)
             place = self.places.get(key)
@@ -386,6 +473,10 @@ class _Batch:
                 self.is_rare = True
             if change.received or change.returned:
                 self._receive(change, place)
+            if change.starts:
+                self.starts += map(_start_row, change.starts)
+                self.start_places += [place] * len(change.starts)
+                self.is_rare = True
             if change.failed:
                 self.failed += change.failed
                 self.failed_places += [place] * len(change.failed)
@@ -407,6 +498,39 @@ class _Receipt(msgspec.Struct, frozen=True, gc=False):
 
     position: int
     seq: int | None
+
+
+class _Start(msgspec.Struct, frozen=True, gc=False):
+    """A child's row, and what waits for it."""
+
+    step_id: str
+    run_attempt: int
+    parent_close: str
+    run_id: RunId
+    namespace: str
+    id: str | None
+    workflow: str
+    version: int
+    queue: str
+    priority: int
+    input: str
+
+
+def _start_row(start: ChildStart) -> _Start:
+    run = start.run
+    return _Start(
+        start.step_id,
+        start.run_attempt,
+        start.parent_close,
+        run.run_id,
+        run.namespace,
+        run.id,
+        run.workflow,
+        run.version,
+        run.queue,
+        run.priority,
+        run.input,
+    )
 
 
 _run_id = attrgetter("run_id")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from kagzi.model.step import StepRecord, StepStatus, Tries
+from kagzi.model.run import RunId
+from kagzi.model.step import StepKind, StepRecord, StepStatus, Tries
 
 
 class Row(Protocol):
@@ -19,17 +20,19 @@ class Row(Protocol):
 
 R = TypeVar("R", bound=Row)
 
-_RUN, _STEP, _SEQ, _STATUS, _ATTEMPTS, _WAKE_AT, _EARLIER, _RUN_ATTEMPT = 0, 1, 2, 4, 7, 11, 12, 13
+_RUN, _STEP, _SEQ, _KIND, _STATUS, _ATTEMPTS = 0, 1, 2, 3, 4, 7
+_CHILD, _WAKE_AT, _EARLIER, _RUN_ATTEMPT = 10, 11, 12, 13
 
 _FIRST_ATTEMPT = 0, 1
 
 
 class Histories(NamedTuple):
-    """What is known of the operations of some runs: each by run_id, `tries` and `earlier` then by step_id."""
+    """What is known of the operations of some runs: each by run_id, all but `records` then by step_id."""
 
     records: dict[str, list[StepRecord]]
     tries: dict[str, dict[str, Tries]]
     earlier: dict[str, dict[str, StepRecord]]
+    children: dict[str, dict[str, RunId]]
 
     def crashes_since(self, run_id: str, *, crashes: int, progress: int) -> int:
         """How many of a run's crashes are in a row: none where something was recorded beyond `progress`."""
@@ -47,18 +50,20 @@ def sort_histories(
     reopened: Mapping[str, tuple[int, int]],
     as_moment: Callable[[Any], datetime | None],
 ) -> Histories:
-    """Sort rows (run_id, step_id, seq, kind, status, output, error, attempts, ..., wake_at, earlier_attempts,
-    run_attempt).
+    """Sort rows (run_id, step_id, seq, kind, status, output, error, attempts, ..., child_run_id, wake_at,
+    earlier_attempts, run_attempt).
 
     `reopened` says up to which `seq` a run's operations belong to its earlier attempts, and the number of its present
     one; runs in their first are not in it. A row that shows an execution in progress counts those before it: what a
     crash interrupted is not used up.
     """
-    histories = Histories(defaultdict(list), defaultdict(dict), defaultdict(dict))
+    histories = Histories(defaultdict(list), defaultdict(dict), defaultdict(dict), defaultdict(dict))
     records = histories.records
     for row in rows:
         seq = row[_SEQ]
-        if seq is None:
+        if seq is None and row[_KIND] == StepKind.CHILD:
+            histories.children[row[_RUN]][row[_STEP]] = row[_CHILD]
+        elif seq is None:
             used = row[_ATTEMPTS] - 1 if row[_STATUS] == StepStatus.RUNNING else row[_ATTEMPTS]
             if used > 0:
                 _, attempt = reopened.get(row[_RUN], _FIRST_ATTEMPT)
@@ -69,7 +74,8 @@ def sort_histories(
                 histories.tries[row[_RUN]][row[_STEP]] = tries
         elif not reopened or seq > reopened.get(row[_RUN], _FIRST_ATTEMPT)[0]:
             records[row[_RUN]].append(as_record(row))
-        elif row[_STATUS] == StepStatus.FAILED:  # what failed is executed anew, with all that its policy allows
+        elif row[_STATUS] == StepStatus.FAILED and row[_KIND] != StepKind.CHILD:
+            # What failed is executed anew, with all that its policy allows.
             histories.tries[row[_RUN]][row[_STEP]] = Tries(used=row[_ATTEMPTS], earlier=row[_ATTEMPTS])
         else:
             histories.earlier[row[_RUN]][row[_STEP]] = as_record(row)

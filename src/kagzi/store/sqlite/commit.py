@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from kagzi.model.change import Applied, Change, Committed
+from kagzi.model.child import ChildStart
 from kagzi.model.run import TERMINAL, RunStatus
 from kagzi.model.step import FailedAttempt, StepRecord
 from kagzi.store.sqlite.batches import BulkInsert
@@ -72,6 +73,24 @@ _REOPEN = """
 UPDATE workflow_runs SET reopened_seq = ?2, attempts = attempts + 1, attempt_started_at = NULL WHERE run_id = ?1
 """
 
+_START_CHILD = """
+INSERT INTO workflow_runs (
+    run_id, namespace, id, workflow, version, queue, priority, status, input, parent_run_id, parent_close, created_at,
+    available_at
+)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'PENDING', ?8, ?9, ?10, ?11, ?11)
+ON CONFLICT DO NOTHING
+"""
+_AWAIT_CHILD = f"""
+INSERT INTO step_runs (run_id, step_id, kind, status, attempts, started_at, child_run_id, run_attempt)
+VALUES (?, ?, 'CHILD', 'RUNNING', 1, ?, ?, ?)
+ON CONFLICT (run_id, step_id) DO UPDATE SET
+    seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = NULL,
+    attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = NULL,
+    child_run_id = excluded.child_run_id, run_attempt = excluded.run_attempt, message = NULL
+WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
+"""
+
 _TRANSITION = """
 UPDATE workflow_runs SET
     status = ?2, output = ?3, error = ?4, waits = ?5, worker_key = NULL,
@@ -105,7 +124,7 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
     rows = [_record_row(change, record, now) for change in every if not change.replaces for record in change.records]
     if rows and _RECORD.run(session.connection, rows) < len(rows):
         raise Doubtful
-    rare = [change for change in every if change.replaces or change.failed or change.received or change.returned]
+    rare = [change for change in every if _is_rare(change)]
     if not all(_write_rarities(session, change) for change in rare):
         raise Doubtful
     _let_go(session, [change for change in every if change.transition is not None])
@@ -114,6 +133,10 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
 
 
 COMMIT = Verb(_commit)
+
+
+def _is_rare(change: Change) -> bool:
+    return bool(change.replaces or change.failed or change.received or change.returned or change.starts)
 
 
 def _meet(calls: list[Sequence[Change]]) -> bool:
@@ -162,12 +185,25 @@ def _write_rarities(session: Session, change: Change) -> bool:
         session.write(_MARK_RECEIVED, (change.run_id, change.records[0].step_id, position))
     for position in change.returned:
         session.write(_RECEIVE, (change.run_id, position, None))
+    for start in change.starts:
+        written &= _start_child(session, change, start)
     for failure in change.failed:
         noted = (failure.attempt, failure.kind, failure.message, failure.error, now)
         session.write(_NOTE_ATTEMPT, (change.run_id, failure.step_id, *noted))
         if failure.wake_at is not None:
             session.write(_LEAVE_OPEN, (change.run_id, *_open_row(failure)))
     return written
+
+
+def _start_child(session: Session, parent: Change, start: ChildStart) -> bool:
+    """Start a child; False where it, or another run with its id, is there."""
+    run, now = start.run, session.now
+    row = (run.run_id, run.namespace, run.id, run.workflow, run.version, run.queue, run.priority, run.input)
+    if not session.write(_START_CHILD, (*row, parent.run_id, start.parent_close, now)):
+        return False
+    session.write(_AWAIT_CHILD, (parent.run_id, start.step_id, now, run.run_id, start.run_attempt))
+    session.due = True
+    return True
 
 
 def _open_row(failure: FailedAttempt) -> tuple[Any, ...]:
@@ -195,6 +231,8 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
         ended = status in TERMINAL
         if ended:
             session.ended = True
+            if transition.parent is not None:
+                session.due = session.mail = True
         elif status is RunStatus.SLEEPING:
             asleep.append(change.run_id)
         else:
@@ -247,6 +285,8 @@ def _apply(session: Session, change: Change, times: list[int | None]) -> Applied
     if not change.replaces:
         _RECORD.run(session.connection, rows)
     _write_rarities(session, change)
+    if any(not session.rows(_RUN_THERE, (start.run.run_id,)) for start in change.starts):
+        return Applied.TAKEN
     if change.transition is not None:
         _let_go(session, [change])
         return Applied.APPLIED
@@ -264,4 +304,8 @@ def _outcome_before(session: Session, change: Change, times: list[int | None]) -
         return Applied.LOST
     if change.transition is not None:
         return Applied.ALREADY if run[0][1] == change.transition.status else Applied.LOST
-    return Applied.ALREADY if change.records or change.failed or change.returned else Applied.LOST
+    if any(not session.rows(_RUN_THERE, (start.run.run_id,)) for start in change.starts):
+        return Applied.LOST
+    if change.records or change.failed or change.returned or change.starts:
+        return Applied.ALREADY
+    return Applied.LOST

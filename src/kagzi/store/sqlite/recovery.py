@@ -86,7 +86,8 @@ def _recover(session: Session, wanted: RecoveryPass) -> Recovery:
             release.append((run, now, crashes, max(progress, reached)))
     session.connection.executemany(_RELEASE, release)
     session.connection.executemany(_POISON, poison)
-    session.due |= bool(released)
+    session.due |= bool(released or poisoned)  # of the poisoned, parents may be due
+    session.mail |= bool(poisoned)
     session.ended |= bool(poisoned)
     return Recovery(
         released=tuple(released),

@@ -8,3 +8,61 @@ ALTER TABLE {schema}.step_runs ADD COLUMN message integer;
 
 -- When the run was first asked to end before its time; NULL while nobody has.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN cancel_asked_at timestamptz;
+
+-- Children. What becomes of one that its parent leaves behind; NULL in runs without a parent.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN parent_close text;
+
+-- The run has started children, of which some may be open.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN has_children boolean NOT NULL DEFAULT false;
+
+CREATE INDEX workflow_runs_children ON {schema}.workflow_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+
+-- Runs that have ended and whose children are to be looked after.
+CREATE INDEX workflow_runs_leaving ON {schema}.workflow_runs (namespace, run_id)
+    WHERE has_children AND finished_at IS NOT NULL;
+
+-- By triggers, so that it holds for every way in which a run can be born or end, in the very transaction. Of a run
+-- without a parent only the condition is evaluated. A parent that has failed may be opened again, so it is told too.
+CREATE FUNCTION {schema}.child_ended() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    place  integer;
+    stands text;
+BEGIN
+    UPDATE {schema}.workflow_runs AS p SET
+        inbox = p.inbox + 1,
+        available_at = CASE WHEN p.status = 'SLEEPING' THEN least(p.available_at, now()) ELSE p.available_at END
+    WHERE p.run_id = NEW.parent_run_id AND p.status <> 'COMPLETED'
+    RETURNING p.inbox, p.status INTO place, stands;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO {schema}.messages (run_id, position, kind, name, payload)
+    VALUES (
+        NEW.parent_run_id, place, 'CHILD', NEW.run_id::text,
+        json_build_object('status', NEW.status, 'output', NEW.output, 'error', NEW.error)::text
+    );
+    IF stands = 'RUNNING' THEN
+        PERFORM pg_notify({channel}, 'mail');
+    ELSIF stands = 'SLEEPING' AND EXISTS (
+        SELECT FROM {schema}.workers AS k WHERE k.hungry AND k.ended_at IS NULL AND k.lease_until > now()
+    ) THEN
+        PERFORM pg_notify({channel}, 'due');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER child_ended AFTER UPDATE OF finished_at ON {schema}.workflow_runs FOR EACH ROW
+    WHEN (NEW.parent_run_id IS NOT NULL AND NEW.finished_at IS NOT NULL AND OLD.finished_at IS NULL)
+    EXECUTE FUNCTION {schema}.child_ended();
+
+CREATE FUNCTION {schema}.child_started() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE {schema}.workflow_runs AS p SET has_children = true WHERE p.run_id = NEW.parent_run_id AND NOT p.has_children;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER child_started AFTER INSERT ON {schema}.workflow_runs FOR EACH ROW
+    WHEN (NEW.parent_run_id IS NOT NULL)
+    EXECUTE FUNCTION {schema}.child_started();

@@ -8,3 +8,36 @@ ALTER TABLE step_runs ADD COLUMN message INTEGER;
 
 -- When the run was first asked to end before its time; NULL while nobody has.
 ALTER TABLE workflow_runs ADD COLUMN cancel_asked_at INTEGER;
+
+-- Children. What becomes of one that its parent leaves behind; NULL in runs without a parent.
+ALTER TABLE workflow_runs ADD COLUMN parent_close TEXT;
+
+-- The run has started children, of which some may be open.
+ALTER TABLE workflow_runs ADD COLUMN has_children INTEGER NOT NULL DEFAULT 0;
+
+CREATE INDEX workflow_runs_children ON workflow_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+
+-- Runs that have ended and whose children are to be looked after.
+CREATE INDEX workflow_runs_leaving ON workflow_runs (namespace, run_id) WHERE has_children AND finished_at IS NOT NULL;
+
+-- By triggers, so that it holds for every way in which a run can be born or end, in the very transaction. Of a run
+-- without a parent only the condition is evaluated. A parent that has failed may be opened again, so it is told too.
+CREATE TRIGGER child_ended AFTER UPDATE OF finished_at ON workflow_runs
+WHEN NEW.parent_run_id IS NOT NULL AND NEW.finished_at IS NOT NULL AND OLD.finished_at IS NULL
+BEGIN
+    UPDATE workflow_runs SET
+        inbox = inbox + 1,
+        available_at = CASE status
+            WHEN 'SLEEPING' THEN min(coalesce(available_at, NEW.finished_at), NEW.finished_at) ELSE available_at
+        END
+    WHERE run_id = NEW.parent_run_id AND status <> 'COMPLETED';
+    INSERT INTO messages (run_id, position, kind, name, payload, created_at)
+    SELECT p.run_id, p.inbox, 'CHILD', NEW.run_id,
+        json_object('status', NEW.status, 'output', NEW.output, 'error', NEW.error), NEW.finished_at
+    FROM workflow_runs AS p WHERE p.run_id = NEW.parent_run_id AND p.status <> 'COMPLETED';
+END;
+
+CREATE TRIGGER child_started AFTER INSERT ON workflow_runs WHEN NEW.parent_run_id IS NOT NULL
+BEGIN
+    UPDATE workflow_runs SET has_children = 1 WHERE run_id = NEW.parent_run_id AND NOT has_children;
+END;

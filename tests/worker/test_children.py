@@ -1,0 +1,208 @@
+"""Child workflows: started once, awaited durably, looked after when their parent ends."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kagzi import (
+    ChildFailed,
+    ConflictError,
+    Kagzi,
+    RunStatus,
+    StepKind,
+    StepStatus,
+    SyncWorkflowContext,
+    WorkflowContext,
+    WorkflowHandle,
+)
+
+
+@pytest.fixture
+def kagzi(any_database_url: str) -> Kagzi:
+    return Kagzi(any_database_url)
+
+
+async def test_a_child_gives_its_result(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def double(ctx: WorkflowContext, number: int) -> int:
+        return await ctx.step("double", lambda: number * 2)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> list[int]:
+        first = await ctx.child("first", double, 1)
+        return [first, *await ctx.gather(ctx.child("second", double, 2), ctx.child("third", "double", 3))]
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        assert await handle.result(timeout=30) == [2, 4, 6]
+        first, second, third = await handle.history()
+        child = await kagzi.handle(first.child_run_id or "").describe()
+
+    assert [step.kind for step in (first, second, third)] == [StepKind.CHILD] * 3
+    assert (child.workflow, child.parent_run_id, child.status) == ("double", handle.run_id, RunStatus.COMPLETED)
+
+
+async def test_a_parent_holds_nothing_while_its_child_goes_on(kagzi: Kagzi) -> None:
+    release = asyncio.Event()
+
+    async def wait() -> str:
+        await release.wait()
+        return "done"
+
+    @kagzi.workflow
+    async def slow(ctx: WorkflowContext) -> str:
+        return await ctx.step("wait", wait)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        return await ctx.child("slow", slow)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        run = await until_asleep(handle)
+        (open_step,) = await handle.history()
+        release.set()
+        assert await handle.result(timeout=30) == "done"
+
+    assert open_step.status is StepStatus.RUNNING
+    assert run.waiting_for == (f"child 'slow' ({open_step.child_run_id})",)
+
+
+async def test_a_child_that_fails_raises_in_its_parent(kagzi: Kagzi) -> None:
+    def fail() -> None:
+        raise ValueError("no good")
+
+    @kagzi.workflow
+    async def bad(ctx: WorkflowContext) -> None:
+        await ctx.step("fail", fail)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> tuple[str, str, str]:
+        try:
+            await ctx.child("bad", bad)
+        except ChildFailed as failed:
+            await ctx.sleep("a while", timedelta(milliseconds=1))
+            return failed.error.type, failed.error.message, failed.child_run_id
+        raise AssertionError("it did not fail")
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        kind, message, child_run_id = await handle.result(timeout=30)
+        step, _ = await handle.history()
+
+    assert (kind, message) == ("StepFailed", "step 'fail' failed: ValueError: no good")
+    assert child_run_id == step.child_run_id
+
+
+async def test_a_started_child_goes_on_beside_its_parent(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def double(ctx: WorkflowContext, number: int) -> int:
+        return number * 2
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> tuple[str, int, int]:
+        child = await ctx.options(queue="default", id="the-double").start_child("double", double, 21)
+        await ctx.sleep("a while", timedelta(milliseconds=1))
+        return child.run_id, await child.result(), await child.result()
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        run_id, first, again = await handle.result(timeout=30)
+        found = await kagzi.find_runs(id="the-double")
+
+    assert (first, again) == (42, 42)
+    assert [run.run_id for run in found] == [run_id]
+
+
+async def test_a_sync_workflow_has_children(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    def double(ctx: SyncWorkflowContext, number: int) -> int:
+        return number * 2
+
+    @kagzi.workflow
+    def parent(ctx: SyncWorkflowContext) -> tuple[int, int]:
+        handle = ctx.start_child("first", double, 1)
+        return handle.result(), ctx.child("second", double, 2)
+
+    async with kagzi, kagzi.create_worker():
+        assert await (await parent.start()).result(timeout=30) == (2, 4)
+
+
+async def test_a_child_whose_id_is_taken_is_a_conflict(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def double(ctx: WorkflowContext, number: int) -> int:
+        return number * 2
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.options(id="mine").child("double", double, 21)
+        except ConflictError as conflict:
+            await ctx.sleep("a while", timedelta(milliseconds=1))
+            return conflict.id
+        raise AssertionError("there was no conflict")
+
+    async with kagzi, kagzi.create_worker():
+        await double.options(id="mine").start(1)
+        assert await (await parent.start()).result(timeout=30) == "mine"
+
+
+async def test_a_child_of_an_unknown_workflow_fails(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.child("nobody", "nobody")
+        except ChildFailed as failed:
+            return failed.error.type
+        raise AssertionError("it did not fail")
+
+    async with kagzi, kagzi.create_worker():
+        assert await (await parent.start()).result(timeout=30) == "WorkflowNotRegistered"
+
+
+async def test_a_further_attempt_keeps_what_its_children_have_made(kagzi: Kagzi) -> None:
+    """A child that completed is handed out; one that failed is started anew."""
+    tries: list[str] = []
+
+    def flaky() -> str:
+        tries.append("flaky")
+        if len(tries) == 1:
+            raise ConnectionError("once")
+        return "now"
+
+    @kagzi.workflow
+    async def good(ctx: WorkflowContext) -> str:
+        return ctx.run_id
+
+    @kagzi.workflow
+    async def bad(ctx: WorkflowContext) -> str:
+        return await ctx.step("flaky", flaky)
+
+    from kagzi import RetryPolicy, RetryPredicate
+
+    @kagzi.workflow(retry=RetryPolicy.fixed(0.01, max_attempts=3), retry_if=RetryPredicate.ON_ANY_ERROR)
+    async def parent(ctx: WorkflowContext) -> tuple[str, str]:
+        return await ctx.child("good", good), await ctx.child("bad", bad)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        child_run_id, now = await handle.result(timeout=30)
+        goods = await kagzi.find_runs(workflow="good")
+        bads = await kagzi.find_runs(workflow="bad")
+
+    assert now == "now"
+    assert [run.run_id for run in goods] == [child_run_id]
+    assert [run.status for run in bads] == [RunStatus.COMPLETED, RunStatus.FAILED]
+
+
+async def until_asleep(handle: WorkflowHandle[Any]) -> Any:
+    """Wait until the run sleeps."""
+    async with asyncio.timeout(30):
+        # ASYNC110: nobody tells when a run has parked.
+        while (await handle.status()) is not RunStatus.SLEEPING:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return await handle.describe()
