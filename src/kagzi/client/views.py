@@ -9,7 +9,7 @@ import msgspec
 
 from kagzi.errors import PayloadError
 from kagzi.model.message import Message
-from kagzi.model.run import Run, RunStatus, StoredRun, Undelivered
+from kagzi.model.run import MessageKind, Run, RunStatus, StoredRun, Undelivered
 from kagzi.model.step import Attempt, Step, StepStatus, StoredAttempt, StoredStep, step_name
 from kagzi.model.worker import RegisteredWorker, StoredWorker
 from kagzi.payloads import Payloads
@@ -47,6 +47,7 @@ def as_run(
             sent_at=each.created_at,
         )
         for each in unreceived
+        if each.kind is not MessageKind.CHILD  # nobody has sent it
     )
     return Run(
         run_id=stored.run_id,
