@@ -18,7 +18,7 @@ from benchmarks.workloads import WORKLOADS
 
 
 @click.command(epilog="Without a name, everything is measured on both stores. docs/benchmarks.md says how.")
-@click.argument("workloads", nargs=-1, type=click.Choice(list(WORKLOADS)), metavar="[w1..w9]...")
+@click.argument("workloads", nargs=-1, type=click.Choice(list(WORKLOADS)), metavar="[w1..w10]...")
 @click.option("--store", "stores", multiple=True, type=click.Choice([POSTGRES, SQLITE]), help="Both, if not given.")
 @click.option("--url", help="A PostgreSQL server, or a SQLite file to be made; else one of our own. Needs --store.")
 @click.option("--runs", type=click.IntRange(min=1), help="How many runs.")
@@ -36,7 +36,7 @@ def main(
     best_of: int,
     as_json: bool,
 ) -> None:
-    """Measure Kagzi's workloads W1 to W9."""
+    """Measure Kagzi's workloads W1 to W10."""
     if url is not None and len(stores) != 1:
         raise click.UsageError("--url needs one --store.")
     given = {name: value for name, value in {"runs": runs, "steps": steps, "slots": slots}.items() if value}

@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from kagzi import Kagzi, Workflow, WorkflowContext
+from kagzi import Kagzi, Signal, Workflow, WorkflowContext
+
+PING = Signal("ping", int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,7 @@ class Application:
     fan_out: Workflow[[int], int]
     grouped: Workflow[[int], int]
     sleeper: Workflow[[float], int]
+    waiter: Workflow[[], int]
 
 
 async def same(number: int) -> int:
@@ -51,6 +54,11 @@ async def sleeper(ctx: WorkflowContext, until: float) -> int:
     return await ctx.step("same", same, 1)
 
 
+async def waiter(ctx: WorkflowContext) -> int:
+    """A wait for a signal."""
+    return await ctx.wait_for(PING)
+
+
 def application(url: str | None = None) -> Application:
     """Make the application on a database (else that of the environment); not connected yet."""
     kagzi = Kagzi(url)
@@ -60,6 +68,7 @@ def application(url: str | None = None) -> Application:
         fan_out=kagzi.register_workflow("fan-out", fan_out),
         grouped=kagzi.register_workflow("grouped", grouped),
         sleeper=kagzi.register_workflow("sleeper", sleeper),
+        waiter=kagzi.register_workflow("waiter", waiter),
     )
 
 

@@ -57,3 +57,12 @@ def test_a_small_w9_is_measured_on_sqlite() -> None:
     *curve, growth = measurement.answer.figures
     assert growth.value == curve[0].value / curve[1].value
     assert [figure.name for figure in curve] == [f"{size} branches, each" for size in (200, 20, 2)]
+
+
+def test_a_small_w10_is_measured_on_sqlite() -> None:
+    done = benchmarks("w10", "--store", "sqlite", "--runs", "3", "--json")
+
+    assert done.returncode == 0, done.stderr
+    measurement = msgspec.json.decode(done.stdout, type=Measurement)
+    p50, p99 = measurement.answer.figures
+    assert 0 < p50.value <= p99.value

@@ -40,6 +40,7 @@ from kagzi import (
     StepInfo,
     SyncParallelExecutor,
     SyncWorkflowContext,
+    UpdateRequest,
     Worker,
     WorkerHealth,
     WorkerState,
@@ -75,8 +76,9 @@ ERRORS = {
     "WorkflowIOError",
     "WorkflowNotRegistered",
 }
-VERBS = {"Kagzi", "Signal", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
-SYNC = {"Pending", "SyncChildHandle", "SyncParallelExecutor", "SyncWorkflowContext"}
+MESSAGES = {"Signal", "Update", "UpdateRequest"}
+VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
+SYNC = {"Pending", "SyncChildHandle", "SyncParallelExecutor", "SyncUpdateRequest", "SyncWorkflowContext"}
 CHILDREN = {"ChildHandle", "ParentClose"}
 RETRIES = {"Attempt", "RetryPolicy", "RetryPredicate"}
 GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
@@ -109,8 +111,9 @@ SEAMS = {"PayloadCodec", "Settings"}
 
 
 def test_exactly_what_is_promised_is_exported() -> None:
+    messages_and_children = MESSAGES | CHILDREN
     assert set(kagzi.__all__) == (
-        ERRORS | VERBS | SYNC | CHILDREN | GROUPS | RETRIES | HEALTH | NOUNS | SEAMS | {"__version__"}
+        ERRORS | VERBS | SYNC | messages_and_children | GROUPS | RETRIES | HEALTH | NOUNS | SEAMS | {"__version__"}
     )
     assert len(kagzi.__all__) == len(set(kagzi.__all__))
 
@@ -172,6 +175,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowHandle.signal: "self, signal, value, *, dedup_key",
     WorkflowHandle.cancel: "self, reason",
     WorkflowHandle.terminate: "self, reason",
+    WorkflowHandle.update: "self, update, value, *, timeout, dedup_key",
+    WorkflowHandle.value: "self, key, *, type",
     WorkflowHandle.describe: "self",
     WorkflowHandle.history: "self",
     Worker.start: "self",
@@ -194,6 +199,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.child: "self, name, workflow, /, *args, **kwargs",
     WorkflowContext.start_child: "self, name, workflow, /, *args, **kwargs",
     ChildHandle.result: "self",
+    WorkflowContext.publish: "self, key, value, *, type",
+    UpdateRequest.reply: "self, value",
     WorkflowContext.gather: "self, *calls",
     WorkflowContext.race: "self, *calls",
     WorkflowContext.as_completed: "self, *calls",

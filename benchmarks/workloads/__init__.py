@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.databases import Database
 from benchmarks.measurement import Answer, Limits, Load
-from benchmarks.workloads import claims, groups, latency, parallel, sequential, sleepers, starts, throughput
+from benchmarks.workloads import claims, groups, latency, parallel, sequential, signals, sleepers, starts, throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,5 +48,10 @@ WORKLOADS = {
     ),
     "w9": Workload(
         title="one parallel group of up to {steps} branches", measure=groups.measure, load=Load(runs=5, steps=10_000)
+    ),
+    "w10": Workload(
+        title="signal to a parked run, until the run has ended, idle system",
+        measure=signals.measure,
+        load=Load(runs=200),
     ),
 }

@@ -9,9 +9,9 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
-from kagzi.authoring.signals import Signal
+from kagzi.authoring.signals import Signal, Update, UpdateRequest
 from kagzi.authoring.steps import StepInfo, step, step_info
-from kagzi.authoring.sync_context import SyncChildHandle, SyncWorkflowContext
+from kagzi.authoring.sync_context import SyncChildHandle, SyncUpdateRequest, SyncWorkflowContext
 from kagzi.authoring.sync_groups import SyncParallelExecutor
 from kagzi.client.handles import WorkflowHandle
 from kagzi.client.workflow import Workflow
@@ -113,8 +113,11 @@ __all__ = [
     "StoreUnavailable",
     "SyncChildHandle",
     "SyncParallelExecutor",
+    "SyncUpdateRequest",
     "SyncWorkflowContext",
     "Undelivered",
+    "Update",
+    "UpdateRequest",
     "VersionDeprecated",
     "VersionNotFound",
     "Worker",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kagzi.model.change import Applied, Change
+from kagzi.model.change import Applied, Change, Published
 from kagzi.model.claim import Claim
-from kagzi.model.message import NewMessage, PostOutcome
+from kagzi.model.message import NewMessage, PostOutcome, Reply
 from kagzi.model.run import FirstMessage, MessageKind, RunId, RunStatus, WorkerKey
 from kagzi.model.step import StepKind, StepRecord
 from kagzi.store.protocol import Store
@@ -272,3 +272,57 @@ async def test_what_a_run_receives_and_gives_back_in_one_batch_is_there_again(st
     assert committed.outcomes == (Applied.APPLIED, Applied.APPLIED)
     assert again.outcomes == (Applied.ALREADY, Applied.ALREADY)
     assert [message.position for message in await store.undelivered(claim.run_id)] == [1, 2]
+
+
+def an_update(run_id: RunId, **fields: Any) -> NewMessage:
+    return a_message(run_id, kind=MessageKind.UPDATE, name="approve", **fields)
+
+
+async def test_an_update_is_answered_once(store: Store, worker: WorkerKey) -> None:
+    claim = await start_and_claim(store, worker)
+    await store.post([an_update(claim.run_id), an_update(claim.run_id)])
+    answer = Change(run_id=claim.run_id, fence=claim.fence, replies=(Reply(position=2, reply='"yes"'),))
+    again = Change(run_id=claim.run_id, fence=claim.fence, replies=(Reply(position=2, reply='"no"'),))
+
+    await commit(store, answer, again)
+    await commit(store, again)
+
+    answers = await store.answers([(claim.run_id, 1), (claim.run_id, 2), (claim.run_id, 3), (a_run_id(), 1)])
+    assert sorted((each.position, each.reply, each.status) for each in answers) == [
+        (1, None, RunStatus.RUNNING),
+        (2, '"yes"', RunStatus.RUNNING),
+    ]
+    await commit(store, a_change(claim, transition=completed()))
+    assert [each.status for each in await store.answers([(claim.run_id, 1)])] == [RunStatus.COMPLETED]
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS.keys())
+async def test_a_run_shows_the_last_value_under_each_key(store: Store, worker: WorkerKey, text: str) -> None:
+    claim, other = await start_and_claim(store, worker), await start_and_claim(store, worker)
+
+    await commit(store, publishing(claim, "progress", "1"), publishing(claim, "progress", text))
+    await commit(store, publishing(claim, text[:200], "2"))
+    await commit(store, publishing(claim, text[:200], "3"))
+
+    assert await store.value(claim.run_id, "progress") == text
+    assert await store.value(claim.run_id, text[:200]) == "3"
+    assert await store.value(other.run_id, "progress") is None
+    assert await store.value(RunId("no id at all"), "progress") is None
+
+
+async def test_who_lost_the_run_neither_answers_nor_shows_anything(store: Store, worker: WorkerKey) -> None:
+    """P6."""
+    claim = await start_and_claim(store, worker)
+    await store.post([an_update(claim.run_id)])
+    await commit(store, a_change(claim, transition=given_back()))
+
+    answer = Change(run_id=claim.run_id, fence=claim.fence, replies=(Reply(position=1, reply='"yes"'),))
+    committed = await commit(store, answer, publishing(claim, "progress", "1"))
+
+    assert committed.outcomes == (Applied.LOST, Applied.LOST)
+    assert [each.reply for each in await store.answers([(claim.run_id, 1)])] == [None]
+    assert await store.value(claim.run_id, "progress") is None
+
+
+def publishing(claim: Claim, key: str, value: str) -> Change:
+    return Change(run_id=claim.run_id, fence=claim.fence, published=(Published(key=key, value=value),))

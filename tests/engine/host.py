@@ -148,6 +148,8 @@ class Memory:
         self.parked: str | None = None
         self.messages: list[Message] = []
         self.received: dict[int, int] = {}
+        self.replies: dict[int, str] = {}
+        self.values: dict[str, str] = {}
 
     def post(self, name: str, payload: str, now: datetime, *, kind: MessageKind = MessageKind.SIGNAL) -> None:
         """Put a message into the mailbox, as a store would."""
@@ -179,6 +181,9 @@ class Memory:
             self.received[position] = change.records[0].seq
         for position in change.returned:
             self.received.pop(position, None)
+        for answer in change.replies:
+            self.replies.setdefault(answer.position, answer.reply)
+        self.values |= {shown.key: shown.value for shown in change.published}
         for failed in change.failed:
             self.failures.append(failed)
             if failed.wake_at is not None:

@@ -41,6 +41,8 @@ STATEMENTS = {
     "post": mail._POST,
     "counters": mail._COUNTERS,
     "unreceived": mail.UNRECEIVED,
+    "answers": mail._ANSWERS,
+    "value": mail._VALUE,
     "renew": workers._RENEW,
     "show open steps": workers._SHOW_OPEN,
     "ask to drain": workers._ASK_DRAIN,
@@ -99,7 +101,7 @@ async def plan_of(connection: asyncpg.Connection, sql: str) -> str:
 
 
 def assert_only_lookups(name: str, plan: str) -> None:
-    assert not re.search(r"Seq Scan on (workflow_runs|step_runs|messages)", plan), f"{name}\n{plan}"
+    assert not re.search(r"Seq Scan on (workflow_runs|step_runs|messages|run_values)", plan), f"{name}\n{plan}"
     assert "Hash Join" not in plan, f"{name}\n{plan}"
     assert "Merge Join" not in plan, f"{name}\n{plan}"
     for line in plan.splitlines():

@@ -40,6 +40,9 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "unreceived": (mail._UNRECEIVED, ('["a"]',)),
     "receive": (commit._RECEIVE, ("a", 1, 1)),
     "mark received": (commit._MARK_RECEIVED, ("a", "s", 1)),
+    "answers": (mail._ANSWERS, ('[["a",1]]',)),
+    "value": (mail._VALUE, ("a", "k")),
+    "reply": (commit._REPLY, ("a", 1, "1", NOW)),
     "renew": (register._RENEW, ("w", "RUNNING", None, NOW, NOW, None)),
     "show open": (register._SHOW_OPEN, ("a", 1, "s", 1, NOW, 0, 1)),
     "ask to drain": (register._ASK_DRAIN, ("default", '["w"]')),
@@ -81,6 +84,9 @@ LOOKS_UP = {
     "unreceived": "messages_unreceived (run_id=?)",
     "receive": "PRIMARY KEY (run_id=? AND position=?)",
     "mark received": "PRIMARY KEY (run_id=? AND step_id=?)",
+    "answers": "PRIMARY KEY (run_id=? AND position=?)",
+    "value": "PRIMARY KEY (run_id=? AND key=?)",
+    "reply": "PRIMARY KEY (run_id=? AND position=?)",
     "renew": "PRIMARY KEY (key=?)",
     "show open": BY_RUN_ID,
     "ask to drain": "PRIMARY KEY (key=?)",
@@ -99,7 +105,7 @@ LOOKS_UP = {
     "version policy": "PRIMARY KEY (namespace=? AND workflow=?)",
     "count": f"{LANE} AND available_at>? AND available_at<?)",
 }
-TABLES = ("workflow_runs", "step_runs", "workers", "messages")
+TABLES = ("workflow_runs", "step_runs", "workers", "messages", "run_values")
 STATISTICS = {
     "none": "",
     "empty": "ANALYZE",
@@ -138,7 +144,7 @@ def test_a_hot_statement_reads_no_whole_table(connection: apsw.Connection, name:
 
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments)]
 
-    aliases = {*TABLES, "r", "s", "w", "m"}
+    aliases = {*TABLES, "r", "s", "w", "m", "v"}
     # There they are the request's own lanes.
     served = {"SCAN s", "SCAN w"} if name in {"first due", "due", "aside"} else set()
     scans = [

@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 from kagzi.app.version_policies import VersionPolicies
 from kagzi.authoring.definitions import Definitions
+from kagzi.client.replies import Replies
 from kagzi.client.waiting import Waiting
 from kagzi.engine.journal import Journal
 from kagzi.engine.loop import WorkflowLoop
@@ -22,7 +23,7 @@ from kagzi.model.version import VersionPolicy
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
-from kagzi.store.protocol import Store
+from kagzi.store.protocol import Hint, Store
 from kagzi.worker.worker import Worker
 
 _open: WeakSet[Connection] = WeakSet()
@@ -56,6 +57,7 @@ class Connection:
         self.clock: EngineClock = clock or StoreClock()
         self.journal = Journal(store, capacity=settings.journal_capacity, timeout=settings.store_timeout)
         self.waiting = Waiting(store)
+        self.replies = Replies(store)
         self.is_open = False
         self.was_closed = False
         self._is_left_behind = False
@@ -140,6 +142,7 @@ class Connection:
     async def _open(self) -> None:
         await self.store.open()
         self.waiting = Waiting(self.store)
+        self.replies = Replies(self.store)
         self.journal.open()
         self._version_policies = VersionPolicies(self.store, timeout=self.settings.store_timeout)
         try:
@@ -151,7 +154,7 @@ class Connection:
             await self.store.close()
             raise
         self._loop = asyncio.get_running_loop()
-        self._unlisten = self.store.listen(self.waiting.hinted)
+        self._unlisten = self.store.listen(self._hinted)
         self.is_open = True
         _open.add(self)
 
@@ -175,7 +178,12 @@ class Connection:
         # database, nobody who stops a worker is to wait for those as long as for a start.
         await self.journal.close(limit_s=_LAST_WRITES_S if unless_used else math.inf)
         await self.waiting.close()
+        await self.replies.close()
         await self.store.close()
+
+    def _hinted(self, hint: Hint) -> None:
+        self.waiting.hinted(hint)
+        self.replies.hinted(hint)
 
     async def version_policy(self, namespace: str, workflow: str) -> VersionPolicy:
         """The default and the deprecated versions of a workflow, as they were within about a second."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kagzi.authoring.options import StepOptions
 from kagzi.authoring.port import RunPort
+from kagzi.model.run import MessageKind
+from kagzi.model.step import StepKind
 
 R = TypeVar("R")
 
@@ -109,15 +111,28 @@ class TransactionCall(StepCall[R]):
 
 
 class Receive(asyncio.Future[R]):
-    """A wait for the next message of a name, whose payload is of the type `carries`."""
+    """A wait for the next message of a kind and name, whose payload is of the type `carries`.
 
-    def __init__(self, port: RunPort, step_id: str, name: str, carries: Any) -> None:
+    `unpack` makes of the decoded payload, and the message's position, what the wait gives.
+    """
+
+    def __init__(
+        self,
+        port: RunPort,
+        step_id: str,
+        kind: MessageKind,
+        name: str,
+        carries: Any,
+        unpack: Callable[[Any, int], Any] | None = None,
+    ) -> None:
         self._order = port.next_order()
         super().__init__(loop=port.loop)
         self.port = port
         self.step_id = step_id
+        self.kind = kind
         self.name = name
         self.carries = carries
+        self.unpack = unpack
 
     def __hash__(self) -> int:
         """By creation order within the run."""
@@ -125,6 +140,41 @@ class Receive(asyncio.Future[R]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Receive nothing; the message stays for whoever waits next."""
+        if not super().cancel(msg):
+            return False
+        self.port.withdraw(self)
+        return True
+
+
+class Write(asyncio.Future[None]):
+    """Something that the run itself makes known, in the commit that records it: a published value under a `key`, or the
+    reply to the message at a `position`. `text` is encoded."""
+
+    def __init__(
+        self,
+        port: RunPort,
+        step_id: str,
+        kind: StepKind,
+        text: str,
+        *,
+        key: str = "",
+        position: int = 0,
+    ) -> None:
+        self._order = port.next_order()
+        super().__init__(loop=port.loop)
+        self.port = port
+        self.step_id = step_id
+        self.kind = kind
+        self.text = text
+        self.key = key
+        self.position = position
+
+    def __hash__(self) -> int:
+        """By creation order within the run."""
+        return self._order
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Wait no more for it to be durable; it may become so all the same."""
         if not super().cancel(msg):
             return False
         self.port.withdraw(self)

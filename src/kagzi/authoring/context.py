@@ -9,7 +9,7 @@ from types import MethodType
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from kagzi.authoring import together
-from kagzi.authoring.calls import Receive, Sleep, StepCall, TransactionCall
+from kagzi.authoring.calls import Receive, Sleep, StepCall, TransactionCall, Write
 from kagzi.authoring.children import ChildCall, ChildHandle, Startable, order_of
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
 from kagzi.authoring.facts import RunFacts
@@ -25,14 +25,16 @@ from kagzi.authoring.options import (
     step_options,
 )
 from kagzi.authoring.port import RunPort
-from kagzi.authoring.signals import Signal
+from kagzi.authoring.signals import Signal, Update, UpdateRequest, kind_of_message
 from kagzi.model.child import ParentClose
 from kagzi.model.retry import RetryPolicy
+from kagzi.model.step import StepKind
 from kagzi.rules.retries import RetryIf
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class WorkflowContext(RunFacts):
@@ -149,17 +151,23 @@ class WorkflowContext(RunFacts):
         self._port.ask_sleep(sleep)
         await sleep
 
-    async def wait_for(self, signal: Signal[T], timeout: Duration | None = None) -> T:
+    @overload
+    async def wait_for(self, signal: Signal[T], timeout: Duration | None = None) -> T: ...
+
+    @overload
+    async def wait_for(self, signal: Update[T, U], timeout: Duration | None = None) -> UpdateRequest[T, U]: ...
+
+    async def wait_for(self, signal: Signal[Any] | Update[Any, Any], timeout: Duration | None = None) -> Any:
         """Receive the next message of `signal`, through crashes and deploys, holding nothing while it takes long.
 
         A message that came before the wait is there at once; they are received in the order in which they were
         committed, each once. Waits side by side, races and `asyncio.timeout` are plain asyncio: a message whose wait
-        was cancelled stays for the next.
+        was cancelled stays for the next. An `Update` gives a request with its `value`, to be answered by `reply`.
 
         Raises TimeoutError where none came within `timeout` (seconds or timedelta), PayloadError where the message does
         not fit the signal's type.
         """
-        what = f"the timeout of signal {signal.name!r}"
+        what = f"the timeout of {kind_of_message(signal).lower()} {signal.name!r}"
         limit = None if timeout is None else as_duration(timeout, what=what)
         if limit is None:
             return await self._receive(signal)
@@ -171,11 +179,19 @@ class WorkflowContext(RunFacts):
         except TimeoutError:
             if not bound.expired():
                 raise
-            raise TimeoutError(f"no signal {signal.name!r} came within {limit}.") from None
+            raise TimeoutError(f"no {kind_of_message(signal).lower()} {signal.name!r} came within {limit}.") from None
 
-    def _receive(self, signal: Signal[T]) -> Receive[T]:
-        receive: Receive[T] = Receive(self._port, self._port.identify(signal.name), signal.name, signal.type)
-        self._port.ask_receive(receive)
+    def _receive(self, wanted: Signal[Any] | Update[Any, Any]) -> Receive[Any]:
+        port, unpack = self._port, None
+        if isinstance(wanted, Update):
+            update = wanted
+
+            def unpack(value: Any, position: int) -> UpdateRequest[Any, Any]:
+                return UpdateRequest(port, update, position, value)
+
+        kind, step_id = kind_of_message(wanted), port.identify(wanted.name)
+        receive: Receive[Any] = Receive(port, step_id, kind, wanted.name, wanted.type, unpack)
+        port.ask_receive(receive)
         return receive
 
     @overload
@@ -220,6 +236,18 @@ class WorkflowContext(RunFacts):
         )
         port.created(call)
         return call
+
+    async def publish(self, key: str, value: Any, *, type: Any = Any) -> None:  # noqa: A002 - the public name
+        """Show a value under a key, in the place of the one before; `handle.value(key)` reads it without a worker.
+
+        Without a `type` it must be a JSON value. Returns once it is kept for good. Raises PayloadError for a value that
+        can't be kept exactly, ValueError for a key that can't be.
+        """
+        check_name(key, what="the key of a published value")
+        text = self._port.encode(type, value, where=f"the value published as {key!r}")
+        write = Write(self._port, self._port.identify(key), StepKind.VALUE, text, key=key)
+        self._port.ask_write(write)
+        await write
 
     def options(
         self,

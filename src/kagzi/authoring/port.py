@@ -14,7 +14,7 @@ from kagzi.authoring.scopes import Scope
 from kagzi.payloads import Payloads
 
 if TYPE_CHECKING:
-    from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall
+    from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Write
     from kagzi.authoring.children import ChildCall, ChildResult
 
 
@@ -88,5 +88,11 @@ class RunPort(Protocol):
     def ask_outcome(self, result: ChildResult[Any]) -> None:
         """Have the outcome of a child that was started delivered."""
 
-    def withdraw(self, operation: LazyCall[Any] | Sleep | Receive[Any] | ChildResult[Any]) -> None:
+    def encode(self, carries: Any, value: Any, *, where: str) -> str:
+        """Encode a value of the type `carries`. Raises PayloadError where it does not fit."""
+
+    def ask_write(self, write: Write) -> None:
+        """Have something made known, together with its record."""
+
+    def withdraw(self, operation: LazyCall[Any] | Sleep | Receive[Any] | ChildResult[Any] | Write) -> None:
         """Stop waiting for an operation that the body cancelled."""

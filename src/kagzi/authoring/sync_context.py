@@ -16,7 +16,7 @@ from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.greenlets import Part, wait
 from kagzi.authoring.groups import ParallelErrorStrategy
 from kagzi.authoring.pending import Pending
-from kagzi.authoring.signals import Signal
+from kagzi.authoring.signals import Signal, Update, UpdateRequest
 from kagzi.authoring.steps import current_context
 from kagzi.authoring.sync_groups import SyncParallelExecutor
 from kagzi.model.child import ParentClose
@@ -26,6 +26,25 @@ from kagzi.rules.retries import RetryIf
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+U = TypeVar("U")
+
+
+class SyncUpdateRequest(Generic[T, U]):
+    """An update that the run of a `def` workflow has received, to be answered."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: UpdateRequest[T, U]) -> None:
+        self._request = request
+
+    @property
+    def value(self) -> T:
+        """What was sent."""
+        return self._request.value
+
+    def reply(self, value: U) -> None:
+        """Answer whoever sent it; see `UpdateRequest.reply`."""
+        wait(self._request.reply(value))
 
 
 class SyncWorkflowContext(RunFacts):
@@ -162,9 +181,20 @@ class SyncWorkflowContext(RunFacts):
         """Sleep durably until the aware datetime `when`; see `WorkflowContext.sleep_until`."""
         wait(self._ctx.sleep_until(name, when))
 
-    def wait_for(self, signal: Signal[T], timeout: Duration | None = None) -> T:
+    @overload
+    def wait_for(self, signal: Signal[T], timeout: Duration | None = None) -> T: ...
+
+    @overload
+    def wait_for(self, signal: Update[T, U], timeout: Duration | None = None) -> SyncUpdateRequest[T, U]: ...
+
+    def wait_for(self, signal: Any, timeout: Duration | None = None) -> Any:
         """Receive the next message of `signal`; see `WorkflowContext.wait_for`."""
-        return wait(self._ctx.wait_for(signal, timeout))
+        received = wait(self._ctx.wait_for(signal, timeout))
+        return SyncUpdateRequest(received) if isinstance(received, UpdateRequest) else received
+
+    def publish(self, key: str, value: Any, *, type: Any = Any) -> None:  # noqa: A002 - the public name
+        """Show a value under a key; see `WorkflowContext.publish`."""
+        wait(self._ctx.publish(key, value, type=type))
 
     @overload
     def child(self, name: str, workflow: Startable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...

@@ -14,7 +14,7 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.options import WorkflowRetries
-from kagzi.authoring.signals import Signal
+from kagzi.authoring.signals import Signal, Update
 from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.blocking.bridge import Bridge
 from kagzi.blocking.core import ApplicationTwin, FunctionTwin, Twin, serve
@@ -38,6 +38,7 @@ ErrorClassifier = TypeVar("ErrorClassifier", bound=Classifier)
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
@@ -87,6 +88,27 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
         """
         self._bridge.call("WorkflowHandle.terminate", lambda: self._original.terminate(reason))
+
+    def update(
+        self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None
+    ) -> U:
+        """Send the run an update and wait for its reply, for at most `timeout` (seconds or timedelta).
+
+        It is kept like a signal, and so is the reply: who sends it again with the same `dedup_key` gets the reply to
+        the first. Raises RunClosed where the run has ended, or ends without a reply, RunNotFound where there is none,
+        PayloadError for a value that does not fit the update's type, TimeoutError when the timeout passes.
+        """
+        return self._bridge.call(
+            "WorkflowHandle.update", lambda: self._original.update(update, value, timeout=timeout, dedup_key=dedup_key)
+        )
+
+    def value(self, key: str, *, type: Any = Any) -> Any:
+        """What the run has published last under a key, whether it is running, asleep or over; None where nothing.
+
+        No worker is needed. Raises RunNotFound where there is no such run, PayloadError where the value does not fit
+        the `type`.
+        """
+        return self._bridge.call("WorkflowHandle.value", lambda: self._original.value(key, type=type))
 
     def status(self) -> RunStatus:
         """Where the run stands now."""

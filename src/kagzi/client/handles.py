@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration, as_duration
-from kagzi.authoring.signals import Signal
+from kagzi.authoring.names import check_name
+from kagzi.authoring.signals import Signal, Update
 from kagzi.client import cancelling, messages
 from kagzi.client.explaining import describe
 from kagzi.client.link import Link
@@ -20,6 +21,7 @@ from kagzi.rules.failures import decode_error
 
 R = TypeVar("R")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class WorkflowHandle(Generic[R]):
@@ -90,6 +92,32 @@ class WorkflowHandle(Generic[R]):
         Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
         """
         await cancelling.cancel(self._link, self._run_id, reason=reason, at_once=True)
+
+    async def update(
+        self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None
+    ) -> U:
+        """Send the run an update and wait for its reply, for at most `timeout` (seconds or timedelta).
+
+        It is kept like a signal, and so is the reply: who sends it again with the same `dedup_key` gets the reply to
+        the first. Raises RunClosed where the run has ended, or ends without a reply, RunNotFound where there is none,
+        PayloadError for a value that does not fit the update's type, TimeoutError when the timeout passes.
+        """
+        limit = None if timeout is None else as_duration(timeout, what="timeout")
+        sent = messages.update(self._link, self._run_id, update, value, timeout=limit, dedup_key=dedup_key)
+        return cast(U, await sent)
+
+    async def value(self, key: str, *, type: Any = Any) -> Any:  # noqa: A002 - the public name
+        """What the run has published last under a key, whether it is running, asleep or over; None where nothing.
+
+        No worker is needed. Raises RunNotFound where there is no such run, PayloadError where the value does not fit
+        the `type`.
+        """
+        check_name(key, what="the key of a published value")
+        text = await self._link.store.value(self._run_id, key)
+        if text is None:
+            await self._stored()
+            return None
+        return self._link.payloads.shape(type).decode(text, where=f"the value published as {key!r}")
 
     async def status(self) -> RunStatus:
         """Where the run stands now."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from kagzi.authoring.definitions import Definitions
+from kagzi.client.replies import Replies
 from kagzi.client.waiting import Waiting
 from kagzi.engine.journal import Journal
 from kagzi.engine.time import EngineClock
@@ -43,6 +44,7 @@ class Link(Protocol):
     clock: EngineClock
     definitions: Definitions
     waiting: Waiting
+    replies: Replies
     is_open: bool
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
 from typing import Any
 
 from kagzi.authoring.names import ID_LIMIT, check_name
-from kagzi.authoring.signals import Signal
+from kagzi.authoring.signals import Signal, Update
 from kagzi.client.link import Link
 from kagzi.errors import OutcomeUnknown, RunClosed, RunNotFound, StoreUnavailable
 from kagzi.ids import is_id, new_id
@@ -40,6 +41,38 @@ async def signal_by_id(link: Link, which: str, sent: Signal[Any], value: Any, *,
     _check(posted, which=which)
 
 
+async def update(
+    link: Link,
+    run_id: RunId,
+    sent: Update[Any, Any],
+    value: Any,
+    *,
+    timeout: timedelta | None,
+    dedup_key: str | None,
+) -> Any:
+    """Send an update to a run and wait for its reply.
+
+    Raises RunClosed where the run has ended, or ends without a reply; TimeoutError where none came in time.
+    """
+    if not isinstance(sent, Update):
+        raise TypeError(f"give an Update, such as Update({'approve'!r}, bool, str), not {sent!r}.")
+    where = f"update {sent.name!r}"
+    payload = link.payloads.shape(sent.type).encode(value, where=where)
+    message = FirstMessage(kind=MessageKind.UPDATE, name=sent.name, payload=payload)
+    limit_s = None if timeout is None else timeout.total_seconds()
+    try:
+        async with asyncio.timeout(limit_s):
+            posted = await post(link, _new(link, message, run_id=run_id, dedup_key=dedup_key))
+            _check(posted, which=run_id)
+            text = await link.replies.reply(posted.run_id or run_id, posted.position or 0)
+    except TimeoutError:
+        raise TimeoutError(
+            f"run {run_id} did not reply to {where} within {limit_s:g} s. It may still do so: with a dedup_key, the "
+            "same update can be sent again and its reply awaited."
+        ) from None
+    return link.payloads.shape(sent.reply_type).decode(text, where=f"the reply to {where}")
+
+
 def first_message(link: Link, sent: Signal[Any], value: Any) -> FirstMessage:
     """A signal on its way. Raises TypeError for what isn't one, PayloadError for a value that doesn't fit its type."""
     if not isinstance(sent, Signal):
@@ -60,7 +93,7 @@ def _new(
         run_id=run_id,
         id=own_id,
         payload=message.payload,
-        dedup_key=check_name(key, what=f"the dedup_key of signal {message.name!r}", limit=ID_LIMIT),
+        dedup_key=check_name(key, what=f"the dedup_key of {message.kind.lower()} {message.name!r}", limit=ID_LIMIT),
     )
 
 

@@ -13,7 +13,7 @@ from contextvars import Context
 from datetime import datetime
 from typing import Any
 
-from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall
+from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Write
 from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.options import NO_OPTIONS, StepOptions
@@ -33,7 +33,7 @@ from kagzi.model.claim import Claim
 from kagzi.model.step import StepKind
 from kagzi.payloads import Payloads
 
-Operation = StepCall[Any] | Sleep | WorkflowTimer | Receive[Any] | ChildCall[Any] | ChildResult[Any]
+Operation = StepCall[Any] | Sleep | WorkflowTimer | Receive[Any] | Write | ChildCall[Any] | ChildResult[Any]
 """What a body can wait for."""
 
 
@@ -48,7 +48,8 @@ class Body:
     `fresh_children` those children;
     `withdrawn` what it asked for once and then cancelled. `on_withdrawn` is called with the step_id of each of those,
     while the body runs. `receives` are the waits for messages that got none yet, by step_id, first come first. `order`
-    is what the run is to end with since the body was cancelled, at `ordered_at`.
+    is what the run is to end with since the body was cancelled, at `ordered_at`. `writes` is what it wants made known
+    and nobody has looked at yet.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Body:
         self.unawaited: dict[str, LazyCall[Any]] = {}
         self.timers = Timers()
         self.receives: dict[str, Receive[Any]] = {}
+        self.writes: dict[str, Write] = {}
         self.mailbox = Mailbox(claim.mail, claim.inbox)
         self.patches = Patches(history)
         self.order: str | None = None
@@ -233,6 +235,17 @@ class Body:
         self.asked[result.step_id] = result
         self.fresh_children.append(result)
 
+    def encode(self, carries: Any, value: Any, *, where: str) -> str:
+        """Encode a value of the type `carries`. Raises PayloadError where it does not fit."""
+        return self.payloads.shape(carries).encode(value, where=where)
+
+    def ask_write(self, write: Write) -> None:
+        """Have something made known, together with its record."""
+        if self._loop.refuses():
+            raise Parked
+        self.asked[write.step_id] = write
+        self.writes[write.step_id] = write
+
     def patched(self, change_id: str) -> bool:
         """Whether the run takes the changed path; a marker is to be recorded where it does so for the first time."""
         self.check_running()
@@ -253,6 +266,7 @@ class Body:
             self.withdrawn.add(step_id)
             self.timers.discard(step_id)
             self.receives.pop(step_id, None)
+            self.writes.pop(step_id, None)
             self._on_withdrawn(step_id)
 
     def create_task(self, work: Awaitable[Any], scope: Scope) -> WorkflowTask[Any]:
@@ -287,4 +301,6 @@ def kind_of(operation: Operation) -> StepKind:
         return StepKind.STEP
     if isinstance(operation, ChildCall | ChildResult):
         return StepKind.CHILD
-    return StepKind.SIGNAL if isinstance(operation, Receive) else StepKind.TIMER
+    if isinstance(operation, Receive):
+        return StepKind(operation.kind)
+    return operation.kind if isinstance(operation, Write) else StepKind.TIMER

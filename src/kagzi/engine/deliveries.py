@@ -32,7 +32,7 @@ def decode_record(operation: Operation, record: StepRecord, payloads: Payloads) 
     Raises PayloadError where the result doesn't fit the type that the code now names.
     """
     if isinstance(operation, Receive):
-        return decode_message(operation, record.output, payloads)
+        return decode_message(operation, record.output, record.message or 0, payloads)
     if isinstance(operation, ChildCall | ChildResult):
         return decode_child(operation, record, payloads)
     if not isinstance(operation, StepCall):
@@ -65,11 +65,12 @@ def decode_child(operation: ChildCall[Any] | ChildResult[Any], record: StepRecor
     return Delivery(operation.step_id, value)
 
 
-def decode_message(receive: Receive[Any], payload: str | None, payloads: Payloads) -> Delivery:
+def decode_message(receive: Receive[Any], payload: str | None, position: int, payloads: Payloads) -> Delivery:
     """Turn a message's payload into its value, or into the PayloadError that every replay raises as well: whoever sent
     it need not know the type that the code names."""
+    where = f"{receive.kind.lower()} {receive.name!r}"
     try:
-        value = payloads.shape(receive.carries).decode(payload or "null", where=f"signal {receive.name!r}")
+        value = payloads.shape(receive.carries).decode(payload or "null", where=where)
     except PayloadError as error:
         return Delivery(receive.step_id, None, error)
-    return Delivery(receive.step_id, value)
+    return Delivery(receive.step_id, value if receive.unpack is None else receive.unpack(value, position))

@@ -128,7 +128,7 @@ class Execution:
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
         self._consequences: deque[Consequence] = deque()
-        self._receiving: set[str] = set()
+        self._receiving: set[tuple[MessageKind, str]] = set()
         self._turns: Turns[Consequence] | None = None  # made for the first transaction
         self._closing: Change | None = None
         self._over = False
@@ -410,7 +410,7 @@ class Execution:
         elif isinstance(consequence, Begun):
             self._children.begun(consequence, taken=outcome is Applied.TAKEN)
         elif isinstance(consequence, Receipt):
-            self._receiving.discard(consequence.message.name)
+            self._receiving.discard((consequence.message.kind, consequence.message.name))
             if not self._body.deliver(consequence, at):
                 self._put_back(consequence.message)
 
@@ -470,6 +470,8 @@ class Execution:
                 self._children.take_up()
             if self._children.awaited and self._body.mailbox:
                 self._children.receive()
+            if self._body.writes:
+                self._write()
         if self._draining:
             if not self.is_settling:
                 self.release()
@@ -513,18 +515,25 @@ class Execution:
         if not body.mailbox and not recorder.has_earlier:
             return
         for step_id, receive in list(body.receives.items()):
-            if receive.name in self._receiving:
+            if (receive.kind, receive.name) in self._receiving:
                 continue
             earlier = recorder.received_earlier(receive, body.mailbox) if recorder.has_earlier else None
             if earlier is not None:
                 change, receipt = recorder.received_again(receive, earlier)
-            elif (message := body.mailbox.take(MessageKind.SIGNAL, receive.name)) is not None:
+            elif (message := body.mailbox.take(receive.kind, receive.name)) is not None:
                 change, receipt = recorder.receipt(receive, message)
             else:
                 continue
             del body.receives[step_id]
-            self._receiving.add(receive.name)
+            self._receiving.add((receive.kind, receive.name))
             self._submit(change, receipt)
+
+    def _write(self) -> None:
+        """Make known what the body wants known."""
+        writes = self._body.writes
+        for write in writes.values():
+            self._submit(*self._recorder.writing(write))
+        writes.clear()
 
     def _drain(self) -> None:
         began = monotonic()
@@ -589,7 +598,7 @@ class Execution:
         return max(self._host.park_after, self._recorder.seq * _PATIENCE)
 
     def _park(self, due: datetime | None) -> None:
-        signals = dict.fromkeys(f"signal {receive.name!r}" for receive in self._body.receives.values())
+        signals = dict.fromkeys(f"{receive.kind.lower()} {receive.name!r}" for receive in self._body.receives.values())
         waits = msgspec.json.encode(
             [*itertools.islice(signals, _SHOWN), *self._children.describe(_SHOWN), *self._timers.describe()]
         ).decode()

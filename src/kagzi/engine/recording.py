@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from kagzi.authoring.calls import Receive, Sleep, StepCall
+from kagzi.authoring.calls import Receive, Sleep, StepCall, Write
 from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.engine.deliveries import Delivery, decode_child, decode_message, decode_record
 from kagzi.engine.handles import WorkflowTimer
@@ -208,7 +208,7 @@ class Recorder:
 
     def receipt(self, receive: Receive[Any], message: Message) -> tuple[Change, Consequence]:
         """A wait for a signal receives a message."""
-        delivery = decode_message(receive, message.payload, self._around.payloads)
+        delivery = decode_message(receive, message.payload, message.position, self._around.payloads)
         change = lifecycle.receive(
             self._claim.run_id,
             self._claim.fence,
@@ -223,16 +223,16 @@ class Recorder:
 
     def received_earlier(self, receive: Receive[Any], mailbox: Mailbox) -> StepRecord | None:
         """What an earlier attempt of the run received here, unless that was in vain and the message went elsewhere."""
-        record = self.finished_earlier(receive.step_id, StepKind.SIGNAL)
+        record = self.finished_earlier(receive.step_id, StepKind(receive.kind))
         if record is None or record.message is None or mailbox.has(record.message):
             return None
         return record if self._receivers.get(record.message) == record.seq else None
 
     def received_again(self, receive: Receive[Any], record: StepRecord) -> tuple[Change, Consequence]:
         """A wait gets what an earlier attempt of the run received there."""
-        delivery = decode_message(receive, record.output, self._around.payloads)
-        change = lifecycle.hand_out(self._claim.run_id, self._claim.fence, record, seq=self._next())
         message = message_of(record)
+        delivery = decode_message(receive, record.output, message.position, self._around.payloads)
+        change = lifecycle.hand_out(self._claim.run_id, self._claim.fence, record, seq=self._next())
         self._receivers[message.position] = self.seq
         return change, Receipt(delivery, message)
 
@@ -324,6 +324,16 @@ class Recorder:
             if record.child_run_id == child_run_id and record.message is not None:
                 return record
         return None
+
+    def writing(self, write: Write) -> tuple[Change, Consequence]:
+        """The body makes something known."""
+        run_id, fence, place = self._claim.run_id, self._claim.fence, self._next()
+        given = {"step_id": write.step_id, "text": write.text}
+        if write.kind is StepKind.VALUE:
+            change = lifecycle.publish(run_id, fence, write.key, seq=place, replaces=self._is_later_attempt, **given)
+        else:
+            change = lifecycle.reply(run_id, fence, write.position, seq=place, replaces=self._is_later_attempt, **given)
+        return change, Delivery(write.step_id, None)
 
     def putting_back(self, message: Message) -> tuple[Change, Consequence]:
         """A message was received in vain."""

@@ -67,6 +67,7 @@ class Replay:
                 history.advance()
                 body.timers.discard(record.step_id)
                 body.receives.pop(record.step_id, None)
+                body.writes.pop(record.step_id, None)
                 if record.message is not None and body.outcome is not None:  # it came when the body had ended
                     body.mailbox.put_back(message_of(record))
                 at = record.finished_at or self._claim.started_at  # a damaged row may have lost its time (P23)

@@ -8,6 +8,7 @@ from enum import Enum, auto
 import msgspec
 
 from kagzi.model.child import ChildStart
+from kagzi.model.message import Reply
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepRecord
 
@@ -47,6 +48,13 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     parent: RunId | None = None
 
 
+class Published(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A value that a run shows under a key, as encoded text."""
+
+    key: str
+    value: str
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One atomic write of an execution, valid only while the run is RUNNING under this `fence`.
 
@@ -54,7 +62,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is applied; all or none. `replaces` lets the records take the place of what an earlier attempt of the run recorded
     for the same operations. `received` are the positions of the messages that the records received; `returned` of those
     that were received and that nobody waited for any more: they are unreceived again. `starts` are children that
-    are born with it.
+    are born with it. `replies` answer updates, each once, and `published` values take the place of those
+    before under their keys.
     """
 
     run_id: RunId
@@ -65,7 +74,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     received: tuple[int, ...] = ()
     returned: tuple[int, ...] = ()
     starts: tuple[ChildStart, ...] = ()
+    replies: tuple[Reply, ...] = ()
+    published: tuple[Published, ...] = ()
     transition: Transition | None = None
+
+
+def has_rarities(change: Change) -> bool:
+    """Whether a change holds what few do, which stores write by statements of their own."""
+    received = change.received or change.returned
+    return bool(change.failed or received or change.starts or change.replies or change.published)
 
 
 class Applied(Enum):

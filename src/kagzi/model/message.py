@@ -58,6 +58,22 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at: datetime
 
 
+class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a run answers to the update at `position` of its mailbox, as encoded text."""
+
+    position: int
+    reply: str
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How an update stands: its `reply`, None while there is none, and the status of its run at that time."""
+
+    run_id: RunId
+    position: int
+    reply: str | None
+    status: RunStatus
+
+
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
     """What has come for runs that a worker has in memory: each run's `inbox` counter, and its unreceived messages.
 

@@ -45,6 +45,7 @@ class MessageKind(StrEnum):
     """The run is to end. The payload is the encoded StepError that it is to end with."""
     CHILD = "CHILD"
     """A child has ended. Its name is the child's run_id, its payload an encoded ChildOutcome."""
+    UPDATE = "UPDATE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,9 @@ class StepKind(StrEnum):
     MARKER = "MARKER"
     CANCEL = "CANCEL"
     """The body was cancelled here. Not asked for by the body; a run has one at the most in each of its attempts."""
+    UPDATE = "UPDATE"
+    REPLY = "REPLY"
+    VALUE = "VALUE"
 
 
 class StepStatus(StrEnum):

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from kagzi.model.change import Change, ParkedAt, Transition
+from kagzi.model.change import Change, ParkedAt, Published, Transition
 from kagzi.model.child import ChildOutcome, ChildStart
 from kagzi.model.error import ErrorKind, StepError
-from kagzi.model.message import Message
+from kagzi.model.message import Message, Reply
 from kagzi.model.run import RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepKind, StepRecord, StepStatus
 from kagzi.rules.children import error_of
@@ -113,7 +113,7 @@ def receive(
 ) -> Change:
     """A wait for a signal receives `message`, which nobody else receives any more."""
     record = StepRecord(
-        step_id=step_id, seq=seq, kind=StepKind.SIGNAL, output=message.payload, message=message.position
+        step_id=step_id, seq=seq, kind=StepKind(message.kind), output=message.payload, message=message.position
     )
     return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces, received=(message.position,))
 
@@ -135,6 +135,24 @@ def end_as_ordered(run_id: RunId, fence: int, *, error: str) -> Change:
     is_cancelled = decode_error(error).kind is ErrorKind.CANCELLED
     status = RunStatus.CANCELLED if is_cancelled else RunStatus.FAILED
     return Change(run_id=run_id, fence=fence, transition=Transition(status=status, error=error))
+
+
+def reply(
+    run_id: RunId, fence: int, position: int, *, step_id: str, seq: int, text: str, replaces: bool = False
+) -> Change:
+    """The run answers an update."""
+    record = StepRecord(step_id=step_id, seq=seq, kind=StepKind.REPLY, output=text)
+    replies = (Reply(position=position, reply=text),)
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces, replies=replies)
+
+
+def publish(
+    run_id: RunId, fence: int, key: str, *, step_id: str, seq: int, text: str, replaces: bool = False
+) -> Change:
+    """The run shows a value."""
+    record = StepRecord(step_id=step_id, seq=seq, kind=StepKind.VALUE, output=text)
+    published = (Published(key=key, value=text),)
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces, published=published)
 
 
 def put_back(run_id: RunId, fence: int, *, position: int) -> Change:

@@ -14,7 +14,7 @@ from typing import Protocol
 from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.message import Mail, Message, NewMessage, Posted
+from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -30,6 +30,7 @@ class Hint(Enum):
     RUNS_ENDED = auto()
     DRAIN_ASKED = auto()
     MAIL_CAME = auto()
+    REPLY_CAME = auto()
 
 
 HintListener = Callable[[Hint], None]
@@ -141,6 +142,12 @@ class Store(Protocol):
         its fence rises, so whoever has it can write no more. Of any other the mailbox gets a message of kind CANCEL,
         one at the most, and it is due at once.
         """
+
+    async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
+        """Say how updates stand, each given by its run and its position; those that there are not are left out."""
+
+    async def value(self, run_id: RunId, key: str) -> str | None:
+        """Give what a run has published last under a key, None where it has not."""
 
     # -- workers -----------------------------------------------------------------------------------------------
 

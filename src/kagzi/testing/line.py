@@ -13,7 +13,7 @@ import msgspec
 from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.message import Mail, Message, NewMessage, Posted
+from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -115,6 +115,12 @@ class Line:
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         self.writes += 1
         return await self._ask(self._store.cancel, orders)
+
+    async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
+        return await self._ask(self._store.answers, updates)
+
+    async def value(self, run_id: RunId, key: str) -> str | None:
+        return await self._ask(self._store.value, run_id, key)
 
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._ask(self._store.register, registration)

@@ -87,6 +87,12 @@ def describe(change: Change) -> str:
             parts.append(f"marker of patch {name!r}")
         elif record.kind is StepKind.CANCEL:
             parts.append("cancellation of the body")
+        elif record.kind in (StepKind.SIGNAL, StepKind.UPDATE):
+            parts.append(f"receipt of {record.kind.lower()} {name!r}")
+        elif record.kind is StepKind.VALUE:
+            parts.append(f"value {name!r}")
+        elif record.kind is StepKind.REPLY:
+            parts.append(name)
         elif record.status is StepStatus.FAILED:
             parts.append(f"failure of step {name!r}")
         else:
@@ -96,6 +102,8 @@ def describe(change: Change) -> str:
         for failed in change.failed
         if failed.wake_at is not None  # else its record says so
     ]
+    if change.returned and change.transition is None:
+        parts.append("return of a message")
     if change.transition is not None:
         again = change.transition.reopened_seq is not None
         parts.append("another attempt of the run" if again else _TRANSITIONS[change.transition.status])

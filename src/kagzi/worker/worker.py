@@ -310,7 +310,7 @@ class Worker:
                 self._mailing.wake()
             case Hint.DRAIN_ASKED:
                 self._retiring.look()
-            case Hint.RUNS_ENDED:  # for those who wait for a run
+            case Hint.RUNS_ENDED | Hint.REPLY_CAME:  # for those who wait for a run
                 pass
             case _:
                 assert_never(hint)

@@ -11,14 +11,15 @@ from typing import Any
 
 import msgspec
 
-from kagzi.model.change import Applied, Change, Committed, Transition
+from kagzi.model.change import Applied, Change, Committed, Published, Transition, has_rarities
 from kagzi.model.child import ChildStart
+from kagzi.model.message import Reply
 from kagzi.model.run import RunId
 from kagzi.model.step import FailedAttempt, StepRecord
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections, Row
-from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED
+from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED, TELL_REPLIED
 
 _LAST_SET = "child_run_id = excluded.child_run_id"
 ON_CONFLICT = """
@@ -135,6 +136,31 @@ _RECEIVED = """
     ) AS n (place, position, seq)
     WHERE m.run_id = (SELECT runs FROM asked)[n.place] AND m.position = n.position AND (SELECT mine FROM held)[n.place]
 )
+"""
+
+# What a run answers, of which the first counts, and what it shows.
+_TOLD = """
+, replied AS (
+    UPDATE {schema}.messages AS m SET reply = n.reply, replied_at = now()
+    FROM ROWS FROM (
+        unnest($13::text::integer[]), json_to_recordset($14::json) AS (position integer, reply text)
+    ) AS n (place, position, reply)
+    WHERE m.run_id = (SELECT runs FROM asked)[n.place] AND m.position = n.position AND m.reply IS NULL
+        AND (SELECT mine FROM held)[n.place]
+    RETURNING 1
+),
+published AS (
+    INSERT INTO {schema}.run_values (run_id, key, value)
+    SELECT (SELECT runs FROM asked)[n.place], n.key, n.value
+    FROM ROWS FROM (
+        unnest($15::text::integer[]), json_to_recordset($16::json) AS (key text, value text)
+    ) AS n (place, key, value)
+    WHERE (SELECT mine FROM held)[n.place]
+    ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at
+)
+"""
+_TELL_REPLIED = f""",
+    (SELECT {TELL_REPLIED} FROM replied LIMIT 1)
 """
 
 # Executions that failed. A step that is to be executed again stays open.
@@ -255,17 +281,19 @@ _TELL_STARTED = f""",
 """
 
 # What few batches hold: executions that failed, new attempts of runs and what is recorded in them, messages received,
-# children that are born or end.
+# children that are born or end, replies and published values.
 _EVERYTHING = (
     _HELD_AND_LOCKED
     + _stored(rare=True)
     + _FAILED
     + _RECEIVED
     + _STARTED
+    + _TOLD
     + _transited(again=True)
     + _ANSWER
     + _TELL
     + _TELL_STARTED
+    + _TELL_REPLIED
     + " FROM held"
 )
 
@@ -306,7 +334,7 @@ class Committer:
 
     async def _commit_one(self, change: Change) -> list[Row]:
         transition = change.transition
-        if change.failed or change.replaces or change.received or change.returned or change.starts:
+        if change.replaces or has_rarities(change):
             return []
         if transition is None:
             if len(change.records) == 1:
@@ -329,6 +357,8 @@ class Committer:
             arguments += array_text(batch.failed_places), rows_json(batch.failed)
             arguments += array_text(batch.received_places), rows_json(batch.received)
             arguments += array_text(batch.start_places), rows_json(batch.starts)
+            arguments += array_text(batch.reply_places), rows_json(batch.replies)
+            arguments += array_text(batch.published_places), rows_json(batch.published)
             sql = self._everything
         elif batch.transitions:
             arguments += array_text(batch.transition_places), rows_json(batch.transitions)
@@ -412,16 +442,20 @@ class _Batch:
     that end are among them."""
 
     __slots__ = (
-        "_receipts",
+        "_last",
         "failed",
         "failed_places",
         "fences",
         "is_rare",
         "places",
+        "published",
+        "published_places",
         "received",
         "received_places",
         "record_places",
         "records",
+        "replies",
+        "reply_places",
         "runs",
         "start_places",
         "starts",
@@ -441,9 +475,13 @@ class _Batch:
         self.failed_places: list[int] = []
         self.received: list[_Receipt] = []
         self.received_places: list[int] = []
-        self._receipts: dict[tuple[int, int], int] = {}
         self.starts: list[_Start] = []
         self.start_places: list[int] = []
+        self.replies: list[Reply] = []
+        self.reply_places: list[int] = []
+        self.published: list[Published] = []
+        self.published_places: list[int] = []
+        self._last: dict[tuple[int, str, int | str], int] = {}
         self.is_rare = False
         seen: set[tuple[int, str]] = set()
         parents = {
@@ -471,26 +509,29 @@ class _Batch:
                 self.is_rare |= change.transition.reopened_seq is not None
             if change.replaces:
                 self.is_rare = True
-            if change.received or change.returned:
-                self._receive(change, place)
-            if change.starts:
-                self.starts += map(_start_row, change.starts)
-                self.start_places += [place] * len(change.starts)
-                self.is_rare = True
-            if change.failed:
-                self.failed += change.failed
-                self.failed_places += [place] * len(change.failed)
-                self.is_rare = True
+            if has_rarities(change):
+                self._note_rarities(change, place)
 
-    def _receive(self, change: Change, place: int) -> None:
+    def _note_rarities(self, change: Change, place: int) -> None:
         self.is_rare = True
+        self.starts += map(_start_row, change.starts)
+        self.start_places += [place] * len(change.starts)
+        self.failed += change.failed
+        self.failed_places += [place] * len(change.failed)
         receipts = [_Receipt(position, change.records[0].seq) for position in change.received]
-        receipts += [_Receipt(position, None) for position in change.returned]
-        for receipt in receipts:
-            # One statement can't write one row twice: what comes last counts.
-            known = self._receipts.setdefault((place, receipt.position), len(self.received))
+        # One statement can't write one row twice: what comes last counts, and of replies the first.
+        for receipt in (*receipts, *(_Receipt(position, None) for position in change.returned)):
+            known = self._last.setdefault((place, "receipt", receipt.position), len(self.received))
             self.received[known : known + 1] = [receipt]
             self.received_places[known : known + 1] = [place]
+        for answer in change.replies:
+            if self._last.setdefault((place, "reply", answer.position), len(self.replies)) == len(self.replies):
+                self.replies.append(answer)
+                self.reply_places.append(place)
+        for value in change.published:
+            known = self._last.setdefault((place, "value", value.key), len(self.published))
+            self.published[known : known + 1] = [value]
+            self.published_places[known : known + 1] = [place]
 
 
 class _Receipt(msgspec.Struct, frozen=True, gc=False):

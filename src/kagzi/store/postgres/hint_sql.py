@@ -7,6 +7,7 @@ said that he wants to know: a worker by `hungry`, a waiter by `awaited`.
 DUE = "due"
 ENDED = "ended"
 MAIL = "mail"
+REPLIED = "replied"
 DRAIN = "drain"
 
 SOMEBODY_IDLE = """EXISTS (
@@ -16,4 +17,5 @@ SOMEBODY_IDLE = """EXISTS (
 TELL_DUE = f"pg_notify({{channel}}, '{DUE}')"
 TELL_ENDED = f"pg_notify({{channel}}, '{ENDED}')"
 TELL_MAIL = f"pg_notify({{channel}}, '{MAIL}')"
+TELL_REPLIED = f"pg_notify({{channel}}, '{REPLIED}')"
 TELL_DRAIN = f"pg_notify({{channel}}, '{DRAIN}')"

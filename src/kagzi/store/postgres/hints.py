@@ -13,12 +13,18 @@ import asyncpg
 from kagzi.settings import Settings
 from kagzi.store.postgres.address import Address, Names
 from kagzi.store.postgres.connections import connect
-from kagzi.store.postgres.hint_sql import DRAIN, DUE, ENDED, MAIL
+from kagzi.store.postgres.hint_sql import DRAIN, DUE, ENDED, MAIL, REPLIED
 from kagzi.store.protocol import Hint, HintListener
 
 _log = logging.getLogger("kagzi.store.postgres")
 
-_HINTS = {DUE: Hint.RUNS_DUE, ENDED: Hint.RUNS_ENDED, DRAIN: Hint.DRAIN_ASKED, MAIL: Hint.MAIL_CAME}
+_HINTS = {
+    DUE: Hint.RUNS_DUE,
+    ENDED: Hint.RUNS_ENDED,
+    DRAIN: Hint.DRAIN_ASKED,
+    MAIL: Hint.MAIL_CAME,
+    REPLIED: Hint.REPLY_CAME,
+}
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _PULSE_S = 5.0  # a peer that vanished without a word is only noticed by asking

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from kagzi.ids import is_id
-from kagzi.model.message import Mail, Message, NewMessage, Posted, PostOutcome
+from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted, PostOutcome
 from kagzi.model.run import MessageKind, RunId, WorkerKey
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
@@ -91,6 +91,17 @@ CROSS JOIN LATERAL (
 ORDER BY m.run_id, m.position
 """
 
+_ANSWERS = """
+SELECT m.run_id::text, m.position, m.reply, r.status
+FROM ROWS FROM (unnest($1::text::uuid[]), unnest($2::text::integer[])) AS asked (run_id, position)
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.messages AS m WHERE m.run_id = asked.run_id AND m.position = asked.position
+) AS m
+CROSS JOIN LATERAL (SELECT * FROM {schema}.workflow_runs AS r WHERE r.run_id = asked.run_id) AS r
+"""
+
+_VALUE = "SELECT v.value FROM {schema}.run_values AS v WHERE v.run_id = $1 AND v.key = $2"
+
 _KINDS = {member.value: member for member in MessageKind}
 
 
@@ -102,6 +113,8 @@ class Post:
         self._post = names.fill(_POST)
         self._counters = names.fill(_COUNTERS)
         self._unreceived = names.fill(UNRECEIVED)
+        self._answers = names.fill(_ANSWERS)
+        self._value = names.fill(_VALUE)
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
         """One trip."""
@@ -124,6 +137,19 @@ class Post:
         """One trip; none where nothing is asked for."""
         rows = await self._connections.fetch(self._unreceived, array_text(run_ids)) if run_ids else ()
         return sort_messages(rows)
+
+    async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
+        """One trip."""
+        run_ids, positions = array_text(run_id for run_id, _ in updates), array_text(at for _, at in updates)
+        rows = await self._connections.fetch(self._answers, run_ids, positions) if updates else ()
+        return [
+            Answered(run_id=row[0], position=row[1], reply=row[2], status=word(RUN_STATUSES, row[3])) for row in rows
+        ]
+
+    async def value(self, run_id: RunId, key: str) -> str | None:
+        """One trip."""
+        rows = await self._connections.fetch(self._value, run_id, key) if is_id(run_id) else ()
+        return rows[0][0] if rows else None
 
 
 def sort_messages(rows: Sequence[Row]) -> dict[RunId, list[Message]]:

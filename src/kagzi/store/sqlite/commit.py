@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from kagzi.model.change import Applied, Change, Committed
+from kagzi.model.change import Applied, Change, Committed, has_rarities
 from kagzi.model.child import ChildStart
 from kagzi.model.run import TERMINAL, RunStatus
 from kagzi.model.step import FailedAttempt, StepRecord
@@ -50,6 +50,13 @@ _RECORD_AGAIN = f"{_INSERT_RECORD} VALUES {_RECORD_ROW} {_ON_CONFLICT} {_OF_AN_E
 
 _RECEIVE = "UPDATE messages SET received_seq = ?3 WHERE run_id = ?1 AND position = ?2"
 _MARK_RECEIVED = "UPDATE step_runs SET message = ?3 WHERE run_id = ?1 AND step_id = ?2"
+
+# The first answer counts.
+_REPLY = "UPDATE messages SET reply = ?3, replied_at = ?4 WHERE run_id = ?1 AND position = ?2 AND reply IS NULL"
+_PUBLISH = """
+INSERT INTO run_values (run_id, key, value, updated_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at
+"""
 
 _NOTE_ATTEMPT = """
 INSERT INTO step_attempts (run_id, step_id, attempt, kind, message, error, at) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -124,7 +131,7 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
     rows = [_record_row(change, record, now) for change in every if not change.replaces for record in change.records]
     if rows and _RECORD.run(session.connection, rows) < len(rows):
         raise Doubtful
-    rare = [change for change in every if _is_rare(change)]
+    rare = [change for change in every if change.replaces or has_rarities(change)]
     if not all(_write_rarities(session, change) for change in rare):
         raise Doubtful
     _let_go(session, [change for change in every if change.transition is not None])
@@ -133,10 +140,6 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
 
 
 COMMIT = Verb(_commit)
-
-
-def _is_rare(change: Change) -> bool:
-    return bool(change.replaces or change.failed or change.received or change.returned or change.starts)
 
 
 def _meet(calls: list[Sequence[Change]]) -> bool:
@@ -187,6 +190,11 @@ def _write_rarities(session: Session, change: Change) -> bool:
         session.write(_RECEIVE, (change.run_id, position, None))
     for start in change.starts:
         written &= _start_child(session, change, start)
+    for answer in change.replies:
+        session.write(_REPLY, (change.run_id, answer.position, answer.reply, now))
+        session.replied = True
+    for shown in change.published:
+        session.write(_PUBLISH, (change.run_id, shown.key, shown.value, now))
     for failure in change.failed:
         noted = (failure.attempt, failure.kind, failure.message, failure.error, now)
         session.write(_NOTE_ATTEMPT, (change.run_id, failure.step_id, *noted))

@@ -8,11 +8,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kagzi.model.message import Mail, Message, NewMessage, Posted, PostOutcome
+from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted, PostOutcome
 from kagzi.model.run import TERMINAL, MessageKind, RunId, RunStatus, WorkerKey
 from kagzi.store.sqlite.rows import RUN_STATUSES, word
 from kagzi.store.sqlite.session import Session, each
 from kagzi.store.sqlite.times import moment
+
+
+class Wanted(NamedTuple):
+    """A published value."""
+
+    run_id: RunId
+    key: str
 
 
 class Looked(NamedTuple):
@@ -45,6 +52,14 @@ FROM json_each(?) AS asked CROSS JOIN messages AS m INDEXED BY messages_unreceiv
 WHERE m.run_id = asked.value AND m.received_seq IS NULL
 ORDER BY m.run_id, m.position
 """
+
+_ANSWERS = """
+SELECT m.run_id, m.position, m.reply, r.status
+FROM json_each(?) AS asked CROSS JOIN messages AS m CROSS JOIN workflow_runs AS r
+WHERE m.run_id = asked.value ->> 0 AND m.position = asked.value ->> 1 AND r.run_id = m.run_id
+"""
+
+_VALUE = "SELECT v.value FROM run_values AS v WHERE v.run_id = ? AND v.key = ?"
 
 _KINDS = {member.value: member for member in MessageKind}
 
@@ -102,6 +117,20 @@ def unreceived(session: Session, run_ids: Sequence[RunId]) -> dict[RunId, list[M
     return dict(messages)
 
 
+def _answers(session: Session, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
+    return [
+        Answered(run_id=row[0], position=row[1], reply=row[2], status=word(RUN_STATUSES, row[3]))
+        for row in session.rows(_ANSWERS, (msgspec.json.encode(updates).decode(),))
+    ]
+
+
+def _value(session: Session, wanted: Wanted) -> str | None:
+    value: str | None = session.value(_VALUE, wanted)
+    return value
+
+
 POST = each(_post)
 MAIL = each(_mail)
 UNRECEIVED = each(unreceived)
+ANSWERS = each(_answers)
+VALUE = each(_value)

@@ -23,7 +23,7 @@ class Session:
     writes row by row and so knows what each did.
     """
 
-    __slots__ = ("careful", "connection", "drain", "due", "ended", "mail", "now")
+    __slots__ = ("careful", "connection", "drain", "due", "ended", "mail", "now", "replied")
 
     def __init__(self, connection: apsw.Connection, now: int, *, careful: bool = False) -> None:
         self.connection = connection
@@ -32,6 +32,7 @@ class Session:
         self.due = False
         self.ended = False
         self.mail = False
+        self.replied = False
         self.drain = False
 
     def value(self, sql: str, arguments: tuple[Any, ...] = ()) -> Any:

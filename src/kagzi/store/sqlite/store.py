@@ -14,7 +14,7 @@ from kagzi.ids import is_id
 from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.message import Mail, Message, NewMessage, Posted
+from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
@@ -137,6 +137,12 @@ class SqliteStore:
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         return await self._write(CANCEL, orders) if orders else []
+
+    async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
+        return await self._read(mail.ANSWERS, updates)
+
+    async def value(self, run_id: RunId, key: str) -> str | None:
+        return await self._read(mail.VALUE, mail.Wanted(run_id, key))
 
     # -- workers -----------------------------------------------------------------------------------------------
 

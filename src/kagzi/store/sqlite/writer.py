@@ -187,6 +187,8 @@ class Writer:
                 hints = (Hint.RUNS_DUE,)
             if session.mail:
                 hints += (Hint.MAIL_CAME,)
+            if session.replied:
+                hints += (Hint.REPLY_CAME,)
             if session.ended:
                 hints += (Hint.RUNS_ENDED,)
             if session.drain:

@@ -66,3 +66,15 @@ $$;
 CREATE TRIGGER child_started AFTER INSERT ON {schema}.workflow_runs FOR EACH ROW
     WHEN (NEW.parent_run_id IS NOT NULL)
     EXECUTE FUNCTION {schema}.child_started();
+
+-- What the run answered to an update, and when; and what it has published.
+ALTER TABLE {schema}.messages ADD COLUMN reply text;
+ALTER TABLE {schema}.messages ADD COLUMN replied_at timestamptz;
+
+CREATE TABLE {schema}.run_values (
+    run_id     uuid        NOT NULL,
+    key        text        NOT NULL,
+    value      text        NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run_id, key)
+);

@@ -41,3 +41,15 @@ CREATE TRIGGER child_started AFTER INSERT ON workflow_runs WHEN NEW.parent_run_i
 BEGIN
     UPDATE workflow_runs SET has_children = 1 WHERE run_id = NEW.parent_run_id AND NOT has_children;
 END;
+
+-- What the run answered to an update, and when; and what it has published.
+ALTER TABLE messages ADD COLUMN reply TEXT;
+ALTER TABLE messages ADD COLUMN replied_at INTEGER;
+
+CREATE TABLE run_values (
+    run_id     TEXT    NOT NULL,
+    key        TEXT    NOT NULL,
+    value      TEXT    NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (run_id, key)
+) STRICT, WITHOUT ROWID;
