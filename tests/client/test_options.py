@@ -131,7 +131,8 @@ async def test_a_delay_is_seconds_or_a_timedelta_from_the_stores_now(kagzi: Kagz
         ({"namespace": ""}, ValueError, "the namespace is empty"),
         ({"delay": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}, ConfigError, "not both"),
         ({"color": "red"}, TypeError, "no 'color'"),
-        ({"timeout": 5}, TypeError, "no 'timeout'"),
+        ({"timeout": -5}, ValueError, "timeout"),
+        ({"start_timeout": "soon"}, TypeError, "start_timeout"),
     ],
 )
 async def test_an_option_that_cannot_be_is_refused_at_the_call(

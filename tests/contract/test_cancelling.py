@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome, Expired, Expiry
 from kagzi.model.change import Applied, Transition
 from kagzi.model.run import MessageKind, RunId, RunStatus
 from kagzi.store.protocol import Store
@@ -204,3 +204,101 @@ async def test_an_order_is_found_by_whoever_parks_the_run_without_having_seen_it
     assert run is not None
     assert run.available_at is not None
     assert run.available_at < FAR_AHEAD - timedelta(days=1)
+
+
+# -- deadlines -----------------------------------------------------------------------------------------------------
+
+EXPIRY = Expiry(run_error="run", start_error="start")
+OVER = -60.0
+"""A timeout that was over a minute before the run was started: no test need wait for it."""
+
+
+async def expire(store: Store, expiry: Expiry = EXPIRY) -> Expired:
+    return await store.expire("default", expiry)
+
+
+async def ends_of(store: Store, *run_ids: RunId) -> list[tuple[str, str | None]]:
+    runs = [await store.get(run_id) for run_id in run_ids]
+    return [(run.status.value, run.error) for run in runs if run is not None]
+
+
+async def test_a_queued_run_fails_when_its_time_is_over(store: Store) -> None:
+    run_ids = await start(
+        store, a_run(start_timeout_s=OVER), a_run(timeout_s=OVER), a_run(timeout_s=OVER, start_timeout_s=OVER), a_run()
+    )
+
+    expired = await expire(store)
+
+    assert set(expired.failed) == set(run_ids[:3])
+    assert expired.asked == ()
+    assert await ends_of(store, *run_ids) == [
+        ("FAILED", "start"),
+        ("FAILED", "run"),
+        ("FAILED", "start"),
+        ("PENDING", None),
+    ]
+    assert await expire(store) == Expired()
+
+
+async def test_a_run_that_was_begun_is_asked_to_end_once_when_its_time_is_over(store: Store) -> None:
+    worker = await a_worker(store)
+    running = await start_and_claim(store, worker, timeout_s=OVER, start_timeout_s=OVER)
+    asleep_ = await start_and_claim(store, worker, timeout_s=OVER)
+    await commit(store, a_change(asleep_, transition=asleep(FAR_AHEAD)))
+
+    first, second = await expire(store), await expire(store)
+
+    again = await claim_one(store, worker)
+    assert set(first.asked) == {running.run_id, asleep_.run_id}
+    assert (first.failed, second.failed, second.asked) == ((), (), ())
+    assert [(message.kind, message.payload) for message in again.mail] == [(MessageKind.CANCEL, "run")]
+    assert [message.payload for message in await store.undelivered(running.run_id)] == ["run"]
+
+
+async def test_a_deadline_counts_from_when_the_run_falls_due(store: Store) -> None:
+    run_ids = await start(
+        store,
+        a_run(timeout_s=30.0, delay_s=60.0),
+        a_run(start_timeout_s=30.0, available_at=FAR_AHEAD),
+        a_run(start_timeout_s=30.0),
+    )
+
+    expired = await expire(store)
+
+    (run,) = [await store.get(run_ids[2])]
+    assert run is not None
+    assert (expired.failed, expired.asked) == ((), ())
+    assert expired.next_due == run.created_at + timedelta(seconds=30)
+
+
+async def test_what_has_ended_or_was_begun_in_time_is_left_alone(store: Store) -> None:
+    """P13, P20."""
+    worker = await a_worker(store)
+    done = await start_and_claim(store, worker, timeout_s=OVER)
+    await commit(store, a_change(done, transition=completed()))
+    asked = await start_and_claim(store, worker, timeout_s=OVER)
+    await cancel(store, asked.run_id)
+    begun = await start_and_claim(store, worker, start_timeout_s=OVER)
+    await commit(store, a_change(begun, transition=given_back()))
+
+    expired = await expire(store)
+
+    assert expired == Expired()
+
+
+async def test_a_run_that_was_started_twice_keeps_its_first_deadline(store: Store) -> None:
+    run = a_run(id="once", timeout_s=3600.0)
+    await start(store, run)
+
+    await start(store, a_run(id="once", timeout_s=OVER))
+    await start(store, run)
+
+    assert (await expire(store)).failed == ()
+
+
+async def test_many_deadlines_are_met_in_batches(store: Store) -> None:
+    await start(store, *(a_run(timeout_s=OVER) for _ in range(5)))
+
+    passes = [await expire(store, Expiry(run_error="run", start_error="start", batch=2)) for _ in range(3)]
+
+    assert [(len(each.failed), each.more) for each in passes] == [(2, True), (2, True), (1, False)]

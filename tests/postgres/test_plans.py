@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from kagzi.settings import Settings
-from kagzi.store.postgres import claim, commit, health, mail, reading, start, workers
+from kagzi.store.postgres import cancelling, claim, commit, health, mail, reading, start, workers
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.connections import PLANNER
 from kagzi.store.postgres.store import PostgresStore
@@ -30,7 +30,7 @@ STATEMENTS = {
     "records there": commit._RECORDS_THERE,
     "one start": start._ONE,
     "many starts": start._MANY,
-    "many starts with messages": start._MANY_WITH_MESSAGES,
+    "many starts with messages": start._MANY_RARE,
     "started by run id": start._THERE_BY_RUN_ID,
     "started by id": start._THERE_BY_ID,
     "claim": claim._EVERYWHERE,
@@ -40,6 +40,8 @@ STATEMENTS = {
     "recall": claim._RECALL,
     "post": mail._POST,
     "counters": mail._COUNTERS,
+    "cancel": cancelling._CANCEL,
+    "expire": cancelling._EXPIRE,
     "unreceived": mail.UNRECEIVED,
     "answers": mail._ANSWERS,
     "value": mail._VALUE,
@@ -109,6 +111,8 @@ def assert_only_lookups(name: str, plan: str) -> None:
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
             if name in ("claim", "claim further on", "reconsider", "count open", "backlog"):
                 wanted |= {"workflow_runs_claim"}
+            if name == "expire":
+                wanted |= {"workflow_runs_deadline", "workflow_runs_start_deadline"}
             if name in ("owned", "recover", "count open", "find running", "counters"):
                 wanted |= {"workflow_runs_owner_key"}
             assert match[1] in wanted, f"{name} uses {match[1]}\n{plan}"

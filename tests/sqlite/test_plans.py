@@ -10,7 +10,19 @@ from typing import Any
 import apsw
 import pytest
 
-from kagzi.store.sqlite import claim, commit, health, mail, migrate, reading, recovery, register, start, versions
+from kagzi.store.sqlite import (
+    cancelling,
+    claim,
+    commit,
+    health,
+    mail,
+    migrate,
+    reading,
+    recovery,
+    register,
+    start,
+    versions,
+)
 from kagzi.store.sqlite.connection import Patience, connect
 from kagzi.store.sqlite.session import Session
 
@@ -37,6 +49,14 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "posted before": (mail._BY_KEY, ("a", "k")),
     "count mail": (mail._COUNT, ("a", 1, NOW)),
     "counters": (mail._COUNTERS, ("w",)),
+    "look at orders": (cancelling._LOOK, ("a", "default")),
+    "end": (cancelling._END, ("a", "error", NOW)),
+    "ask": (cancelling._ASK, ("a", NOW)),
+    "fail": (cancelling._FAIL, ("a", "error", NOW)),
+    "unbegun": (cancelling._FIND_UNBEGUN, ("default", NOW, 100)),
+    "late": (cancelling._FIND_LATE, ("default", NOW, 100)),
+    "next unbegun": (cancelling._NEXT_UNBEGUN, ("default",)),
+    "next late": (cancelling._NEXT_LATE, ("default",)),
     "unreceived": (mail._UNRECEIVED, ('["a"]',)),
     "receive": (commit._RECEIVE, ("a", 1, 1)),
     "mark received": (commit._MARK_RECEIVED, ("a", "s", 1)),
@@ -80,6 +100,14 @@ LOOKS_UP = {
     "posted to by id": "workflow_runs_id (namespace=? AND id=?)",
     "posted before": "messages_dedup_key (run_id=? AND dedup_key=?)",
     "count mail": BY_RUN_ID,
+    "look at orders": BY_RUN_ID,
+    "end": BY_RUN_ID,
+    "ask": BY_RUN_ID,
+    "fail": BY_RUN_ID,
+    "unbegun": "workflow_runs_start_deadline (namespace=? AND start_deadline>? AND start_deadline<?)",
+    "late": "workflow_runs_deadline (namespace=? AND deadline>? AND deadline<?)",
+    "next unbegun": "workflow_runs_start_deadline (namespace=? AND start_deadline>?)",
+    "next late": "workflow_runs_deadline (namespace=? AND deadline>?)",
     "counters": "workflow_runs_owner (worker_key=?)",
     "unreceived": "messages_unreceived (run_id=?)",
     "receive": "PRIMARY KEY (run_id=? AND position=?)",

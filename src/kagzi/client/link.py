@@ -30,6 +30,9 @@ class LocalWorker(Protocol):
     def falls_due(self, when: datetime) -> None:
         """A run that the worker may be able to take falls due at `when`."""
 
+    def must_end(self, when: datetime) -> None:
+        """The deadline of a run passes at `when`."""
+
     def take(self, claim: Claim, *, key: WorkerKey) -> None:
         """Execute the run. A plain callback only."""
 

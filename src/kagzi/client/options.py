@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from kagzi.authoring.durations import as_duration, as_moment
@@ -35,6 +36,8 @@ class StartOptions:
     tags: tuple[str, ...] = ()
     attributes: Mapping[str, Any] | None = None
     namespace: str | None = None
+    timeout: timedelta | None = None
+    start_timeout: timedelta | None = None
 
 
 def with_options(options: StartOptions, given: Mapping[str, Any]) -> StartOptions:
@@ -53,12 +56,12 @@ def with_options(options: StartOptions, given: Mapping[str, Any]) -> StartOption
 _LONGEST_DELAY = timedelta(days=365 * 1000)
 
 
-def _delay(delay: Any) -> timedelta:
+def _span(duration: Any, *, what: str) -> timedelta:
     # The moment is reckoned by the store's clock, so the bound is a round number well before the year 9999: a later
     # moment can be stored and not be read back.
-    span = as_duration(delay, what="delay")
+    span = as_duration(duration, what=what)
     if span > _LONGEST_DELAY:
-        raise ValueError(f"delay is {span}; at most 1,000 years ({_LONGEST_DELAY.days} days) can be kept.")
+        raise ValueError(f"{what} is {span}; at most 1,000 years ({_LONGEST_DELAY.days} days) can be kept.")
     return span
 
 
@@ -78,14 +81,16 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "id": lambda value: check_name(value, what="the id of a run", limit=ID_LIMIT),
     "queue": lambda value: check_name(value, what="the name of a queue"),
     "priority": check_priority,
-    "delay": _delay,
+    "delay": partial(_span, what="delay"),
     "at": lambda value: as_moment(value, what="at"),
     "version": lambda value: check_version(value, what="version"),
     "tags": _tags,
     "attributes": _attributes,
     "namespace": lambda value: check_name(value, what="the namespace"),
+    "timeout": partial(_span, what="timeout"),
+    "start_timeout": partial(_span, what="start_timeout"),
 }
-_OPTIONAL = ("id", "delay", "at", "version", "attributes", "namespace")
+_OPTIONAL = ("id", "delay", "at", "version", "attributes", "namespace", "timeout", "start_timeout")
 
 
 class StartVerb(Protocol):

@@ -145,11 +145,19 @@ def _new_run(
         attributes=None
         if attributes is None
         else link.payloads.shape(dict[str, Any]).encode(dict(attributes), where=f"the attributes of workflow {name!r}"),
+        timeout_s=None if options.timeout is None else options.timeout.total_seconds(),
+        start_timeout_s=None if options.start_timeout is None else options.start_timeout.total_seconds(),
     )
 
 
 def _tell_workers(link: Link, run: NewRun, started: Started) -> None:
-    """Have the workers of this process look when a run that is for later falls due: no hint will tell them."""
+    """Have the workers of this process look when a run that is for later falls due, and when its time is over: no hint
+    will tell them."""
+    limits = [each for each in (run.timeout_s, run.start_timeout_s) if each is not None]
+    if limits:
+        begins = started.now + timedelta(seconds=run.delay_s)
+        for worker in link.local_workers:
+            worker.must_end(max(begins, run.available_at or begins) + timedelta(seconds=min(limits)))
     if run.available_at is not None or run.delay_s:
         due = run.available_at or started.now + timedelta(seconds=run.delay_s)
         for worker in link.local_workers:
@@ -177,6 +185,8 @@ def _owned_by(run: NewRun, key: WorkerKey) -> NewRun:
         tags=run.tags,
         attributes=run.attributes,
         owner=key,
+        timeout_s=run.timeout_s,
+        start_timeout_s=run.start_timeout_s,
     )
 
 

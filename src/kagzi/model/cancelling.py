@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum, auto
 
 import msgspec
@@ -16,6 +17,27 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     run_id: RunId
     error: str
     at_once: bool = False
+
+
+class Expiry(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs end with whose time is over, encoded: those that have not ended by their deadline, and those that
+    nobody had begun by theirs. `batch` of each at a time."""
+
+    run_error: str
+    start_error: str
+    batch: int = 500
+
+
+class Expired(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass ended: `failed` runs are FAILED, of those `asked` the mailbox has an order.
+
+    `more` says that another pass is worth it, `next_due` when the next deadline passes, None where no run has one.
+    """
+
+    failed: tuple[RunId, ...] = ()
+    asked: tuple[RunId, ...] = ()
+    more: bool = False
+    next_due: datetime | None = None
 
 
 class CancelOutcome(Enum):

@@ -115,7 +115,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     `input` is encoded text. The run falls due at `available_at`, or `delay_s` seconds after the store's now.
     `owner` is set for an eager start: the run is born RUNNING with fence 1, claimed by that worker, unless the
     worker's registration is no longer alive, in which case it is born PENDING. `message` is stored with the run, and
-    nowhere where there was one before.
+    nowhere where there was one before. From when it falls due, the run is to have ended within `timeout_s` seconds, and
+    to have been begun within `start_timeout_s`.
     """
 
     run_id: RunId
@@ -133,6 +134,13 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     parent_run_id: RunId | None = None
     owner: WorkerKey | None = None
     message: FirstMessage | None = None
+    timeout_s: float | None = None
+    start_timeout_s: float | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has nothing but what every run has."""
+        return self.message is None and self.timeout_s is None and self.start_timeout_s is None
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, gc=False):

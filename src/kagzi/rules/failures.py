@@ -163,6 +163,18 @@ def cancelled_error(reason: str | None, *, now: datetime) -> StepError:
     )
 
 
+def run_timeout_error(which: str, *, now: datetime) -> StepError:
+    """What a run ends with whose time is over: `which` is "run" (to its end) or "start" (in the queue)."""
+    told = "did not end within its timeout" if which == "run" else "was not begun within its start_timeout"
+    return StepError(
+        kind=ErrorKind.TIMEOUT,
+        type="TimeoutError",
+        message=f"the run {told}.",
+        context={"timeout": which},
+        occurred_at=now,
+    )
+
+
 def poison_error(*, crashes: int, now: datetime | None = None) -> StepError:
     """What a run is set aside with that killed its worker `crashes` times in a row."""
     return StepError(

@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
-from kagzi.model.cancelling import CancelAnswer, CancelOrder
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
@@ -148,6 +148,13 @@ class Store(Protocol):
 
     async def value(self, run_id: RunId, key: str) -> str | None:
         """Give what a run has published last under a key, None where it has not."""
+
+    async def expire(self, namespace: str, expiry: Expiry) -> Expired:
+        """End a batch of the runs whose deadlines have passed, as `cancel` would, but FAILED where it is at once.
+
+        The cost grows with the runs whose deadlines have passed, and with no others. Concurrent callers don't wait for
+        each other.
+        """
 
     # -- workers -----------------------------------------------------------------------------------------------
 

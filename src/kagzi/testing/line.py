@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from kagzi.model.cancelling import CancelAnswer, CancelOrder
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
@@ -121,6 +121,11 @@ class Line:
 
     async def value(self, run_id: RunId, key: str) -> str | None:
         return await self._ask(self._store.value, run_id, key)
+
+    async def expire(self, namespace: str, expiry: Expiry) -> Expired:
+        expired = await self._ask(self._store.expire, namespace, expiry)
+        self.writes += bool(expired.failed or expired.asked)
+        return expired
 
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._ask(self._store.register, registration)

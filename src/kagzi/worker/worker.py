@@ -26,6 +26,7 @@ from kagzi.rules.versions import version_to_start
 from kagzi.store.protocol import Hint, Store
 from kagzi.worker.claiming import Claiming
 from kagzi.worker.config import WorkerConfig
+from kagzi.worker.deadlines import Deadlines
 from kagzi.worker.draining import LAST_WORDS_S, Draining, in_callback
 from kagzi.worker.heartbeat import Heartbeat
 from kagzi.worker.lag import LagWatch
@@ -73,6 +74,7 @@ class Worker:
         self._lease = Lease(app.store, config, clock=app.clock)
         self._claiming = Claiming(self)
         self._mailing = Mailing(self)
+        self._deadlines = Deadlines(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
         self._heartbeat = Heartbeat(self, self._lease, Gauge(self, self._lag))
         self._retiring = Retiring(self)
@@ -187,6 +189,7 @@ class Worker:
                 "claims": self._claiming.run,
                 "heartbeat": self._heartbeat.run,
                 "recovery": recovering.run,
+                "deadlines": self._deadlines.run,
                 "mail": self._mailing.run,
                 "orders": self._retiring.run,
             },
@@ -318,6 +321,10 @@ class Worker:
     def falls_due(self, when: datetime) -> None:
         """A run that this worker may be able to take falls due at `when`."""
         self._claiming.falls_due(when)
+
+    def must_end(self, when: datetime) -> None:
+        """The deadline of a run passes at `when`."""
+        self._deadlines.falls_due(when)
 
     def wake(self) -> None:
         """Look for due runs now."""

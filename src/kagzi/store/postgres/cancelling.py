@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kagzi.ids import is_id
-from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome, Expired, Expiry
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import rows_json
 from kagzi.store.postgres.connections import Connections, Row
@@ -74,13 +74,77 @@ FROM judged AS j
 ORDER BY j.place
 """
 
+# Who waits for a lock here waits for nobody else's: a run that is locked is looked at again soon.
+_EXPIRE = f"""
+WITH unbegun AS MATERIALIZED (
+    SELECT r.run_id FROM {{schema}}.workflow_runs AS r
+    WHERE r.namespace = $1 AND r.start_deadline IS NOT NULL AND r.start_deadline <= now()
+        AND r.started_at IS NULL AND r.status = 'PENDING'
+    ORDER BY r.start_deadline LIMIT $2
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+late AS MATERIALIZED (
+    SELECT r.run_id, r.status, r.inbox, r.status = 'PENDING' AND (
+        r.started_at IS NULL OR (r.reopened_seq > 0 AND r.attempt_started_at IS NULL)
+    ) AS unbegun
+    FROM {{schema}}.workflow_runs AS r
+    WHERE r.namespace = $1 AND r.deadline IS NOT NULL AND r.deadline <= now()
+        AND r.cancel_asked_at IS NULL AND r.status IN ('PENDING', 'RUNNING', 'SLEEPING')
+    ORDER BY r.deadline LIMIT $2
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+chosen AS MATERIALIZED (
+    SELECT u.run_id, true AS fails, $4::text AS error, 0 AS inbox FROM unbegun AS u
+    UNION ALL
+    SELECT l.run_id, l.unbegun, $3::text, l.inbox FROM late AS l
+    WHERE l.run_id NOT IN (SELECT u.run_id FROM unbegun AS u)
+),
+failed AS (
+    UPDATE {{schema}}.workflow_runs AS w SET
+        status = 'FAILED', error = c.error, fence = w.fence + 1, finished_at = now(), available_at = NULL, waits = NULL
+    FROM chosen AS c WHERE w.run_id = c.run_id AND c.fails
+    RETURNING w.run_id, w.awaited
+),
+posted AS (
+    INSERT INTO {{schema}}.messages (run_id, position, kind, name, payload)
+    SELECT c.run_id, c.inbox + 1, 'CANCEL', 'cancel', c.error FROM chosen AS c WHERE NOT c.fails
+),
+woken AS (
+    UPDATE {{schema}}.workflow_runs AS w SET
+        inbox = w.inbox + 1, cancel_asked_at = now(),
+        available_at = CASE WHEN w.status = 'RUNNING' THEN w.available_at ELSE least(w.available_at, now()) END
+    FROM chosen AS c WHERE w.run_id = c.run_id AND NOT c.fails
+    RETURNING w.run_id, w.status
+)
+SELECT (SELECT array_agg(run_id::text) FROM failed), (SELECT array_agg(run_id::text) FROM woken),
+    (SELECT count(*) FROM unbegun) >= $2 OR (SELECT count(*) FROM late) >= $2,
+    least(
+        (
+            SELECT r.deadline FROM {{schema}}.workflow_runs AS r
+            WHERE r.namespace = $1 AND r.deadline IS NOT NULL AND r.deadline > now()
+                AND r.cancel_asked_at IS NULL AND r.status IN ('PENDING', 'RUNNING', 'SLEEPING')
+            ORDER BY r.deadline LIMIT 1
+        ),
+        (
+            SELECT r.start_deadline FROM {{schema}}.workflow_runs AS r
+            WHERE r.namespace = $1 AND r.start_deadline IS NOT NULL AND r.start_deadline > now()
+                AND r.started_at IS NULL AND r.status = 'PENDING'
+            ORDER BY r.start_deadline LIMIT 1
+        )
+    ),
+    (SELECT {TELL_ENDED} FROM failed WHERE awaited LIMIT 1),
+    (SELECT {TELL_MAIL} FROM woken WHERE status = 'RUNNING' LIMIT 1),
+    (SELECT {TELL_DUE} FROM woken WHERE status <> 'RUNNING' AND {SOMEBODY_IDLE} LIMIT 1)
+"""
+
 
 class Canceller:
-    """The verb `cancel`."""
+    """The verbs `cancel` and `expire`."""
 
     def __init__(self, connections: Connections, names: Names) -> None:
         self._connections = connections
         self._cancel = names.fill(_CANCEL)
+        self._expire = names.fill(_EXPIRE)
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         """One trip."""
@@ -88,6 +152,14 @@ class Canceller:
         rows = iter(await self._connections.fetch(self._cancel, rows_json(possible)) if possible else ())
         nowhere = CancelAnswer(outcome=CancelOutcome.NOT_FOUND)
         return [_answer(next(rows)) if is_id(order.run_id) else nowhere for order in orders]
+
+    async def expire(self, namespace: str, expiry: Expiry) -> Expired:
+        """One trip."""
+        rows = await self._connections.fetch(
+            self._expire, namespace, expiry.batch, expiry.run_error, expiry.start_error
+        )
+        failed, asked, more, next_due = rows[0][:4]
+        return Expired(failed=tuple(failed or ()), asked=tuple(asked or ()), more=more, next_due=next_due)
 
 
 def _answer(row: Row) -> CancelAnswer:

@@ -56,18 +56,18 @@ RETURNING now(), fence,
 
 
 def _many(*, rare: bool) -> str:
-    """The runs of a batch; of `rare` ones some have a message in their mailbox from the start."""
-    select = _SELECT if not rare else _SELECT.replace("n.parent_run_id,", f"n.parent_run_id, {_HAS_MESSAGE},", 1)
-    columns = _COLUMNS if not rare else _COLUMNS.replace("parent_run_id,", "parent_run_id, inbox,")
+    """The runs of a batch; of `rare` ones some have a message in their mailbox from the start, or timeouts."""
+    select = _SELECT if not rare else _SELECT.replace("n.parent_run_id,", f"n.parent_run_id, {_RARE_VALUES},", 1)
+    columns = _COLUMNS if not rare else _COLUMNS.replace("parent_run_id,", f"parent_run_id, {_RARE_COLUMNS},")
     return f"""
 WITH new AS (
     SELECT n.run_id, n.namespace, n.id, n.workflow, n.version, coalesce(n.queue, 'default') AS queue,
         coalesce(n.priority, 0) AS priority, n.input, coalesce(n.tags, '{{}}') AS tags, n.attributes, n.parent_run_id,
-        n.owner, n.available_at, coalesce(n.delay_s, 0) AS delay_s {", n.message" if rare else ""}
+        n.owner, n.available_at, coalesce(n.delay_s, 0) AS delay_s {_RARE_FIELDS if rare else ""}
     FROM json_to_recordset($1::json) AS n (
         run_id uuid, namespace text, id text, workflow text, version integer, queue text, priority integer,
         input text, tags text[], attributes text, parent_run_id uuid, owner uuid, available_at timestamptz,
-        delay_s double precision {", message json" if rare else ""}
+        delay_s double precision {_RARE_TYPES if rare else ""}
     )
 ),
 stored AS (
@@ -82,7 +82,12 @@ SELECT now(), (SELECT count(*) FROM stored), (SELECT array_agg(run_id::text) FRO
 """
 
 
-_HAS_MESSAGE = "CASE WHEN n.message IS NULL THEN 0 ELSE 1 END"
+_RARE_TYPES = ", message json, timeout_s double precision, start_timeout_s double precision"
+_RARE_FIELDS = ", n.message, n.timeout_s, n.start_timeout_s"
+_RARE_COLUMNS = "inbox, deadline, start_deadline"
+_RARE_VALUES = """CASE WHEN n.message IS NULL THEN 0 ELSE 1 END,
+    greatest(e.due_at, now()) + n.timeout_s * interval '1 second',
+    greatest(e.due_at, now()) + n.start_timeout_s * interval '1 second'"""
 _POSTED = """
 , posted AS (
     INSERT INTO {schema}.messages (run_id, position, kind, name, payload)
@@ -93,7 +98,7 @@ _POSTED = """
 """
 
 _MANY = _many(rare=False)
-_MANY_WITH_MESSAGES = _many(rare=True)
+_MANY_RARE = _many(rare=True)
 
 # A statement of its own after the insert: it must see what was committed while the insert waited.
 _THERE_BY_RUN_ID = """
@@ -119,7 +124,7 @@ class Starter:
         self._connections = connections
         self._one = names.fill(_ONE)
         self._many = names.fill(_MANY)
-        self._many_with_messages = names.fill(_MANY_WITH_MESSAGES)
+        self._many_rare = names.fill(_MANY_RARE)
         self._there_by_run_id = names.fill(_THERE_BY_RUN_ID)
         self._there_by_id = names.fill(_THERE_BY_ID)
 
@@ -127,7 +132,7 @@ class Starter:
         """One trip, or three where some of the runs were there already."""
         if not runs:
             return []
-        alone = len(runs) == 1 and runs[0].message is None
+        alone = len(runs) == 1 and runs[0].is_plain
         for _ in range(_TRIES):
             answer = await (self._start_one(runs[0]) if alone else self._start_many(runs))
             if answer is not None:
@@ -143,7 +148,7 @@ class Starter:
     async def _start_many(self, runs: Sequence[NewRun]) -> list[Started] | None:
         # In one order, or two batches that share ids could each wait for the other's uncommitted row.
         ordered = sorted(runs, key=_identity) if any(run.id is not None for run in runs) else runs
-        sql = self._many if all(run.message is None for run in runs) else self._many_with_messages
+        sql = self._many if all(run.is_plain for run in runs) else self._many_rare
         now, stored, claimed = (await self._connections.fetch(sql, rows_json(ordered)))[0][:3]
         if stored == len(runs):
             ours = frozenset(claimed or ())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from kagzi.ids import is_id
-from kagzi.model.cancelling import CancelAnswer, CancelOrder
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
@@ -128,6 +128,9 @@ class PostgresStore:
 
     async def value(self, run_id: RunId, key: str) -> str | None:
         return await self._post.value(run_id, key)
+
+    async def expire(self, namespace: str, expiry: Expiry) -> Expired:
+        return await self._canceller.expire(namespace, expiry)
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ _FIRST_MESSAGE = """
 INSERT INTO messages (run_id, position, kind, name, payload, created_at) VALUES (?, 1, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 """
+_LIMIT = """
+UPDATE workflow_runs SET deadline = ?2, start_deadline = ?3
+WHERE run_id = ?1 AND deadline IS NULL AND start_deadline IS NULL
+"""
 _COUNT_FIRST = "UPDATE workflow_runs SET inbox = 1 WHERE run_id = ?"
 
 _THERE = """
@@ -45,10 +49,10 @@ def _start(session: Session, calls: list[Sequence[NewRun]]) -> list[list[Started
     now = session.now
     living: dict[WorkerKey, bool] = {}
     rows = []
-    has_messages = False
+    are_plain = True
     for runs in calls:
         for run in runs:
-            has_messages |= run.message is not None
+            are_plain &= run.is_plain
             due = later(now, run.delay_s) if run.available_at is None else micros(run.available_at)
             owner = run.owner
             if owner is not None and (due > now or not _is_alive(session, owner, living)):
@@ -63,9 +67,10 @@ def _start(session: Session, calls: list[Sequence[NewRun]]) -> list[list[Started
     else:
         owners = iter(rows)
         answers = [[_created(run, claimed=next(owners)[-1] is not None, now=at) for run in runs] for runs in calls]
-    if has_messages:
+    if not are_plain:
         for runs, started in zip(calls, answers, strict=True):
             _post_first(session, runs, started)
+            _limit(session, runs, started)
     return answers
 
 
@@ -80,6 +85,16 @@ def _post_first(session: Session, runs: Sequence[NewRun], started: Sequence[Star
             content = (message.kind, message.name, message.payload, session.now)
             if session.write(_FIRST_MESSAGE, (run.run_id, *content)):
                 session.write(_COUNT_FIRST, (run.run_id,))
+
+
+def _limit(session: Session, runs: Sequence[NewRun], started: Sequence[Started]) -> None:
+    """Note the timeouts of new runs; an earlier try of ours may have."""
+    now = session.now
+    for run, answer in zip(runs, started, strict=True):
+        if answer.created and not (run.timeout_s is None and run.start_timeout_s is None):
+            due = later(now, run.delay_s) if run.available_at is None else max(micros(run.available_at), now)
+            limits = (None if each is None else later(due, each) for each in (run.timeout_s, run.start_timeout_s))
+            session.write(_LIMIT, (run.run_id, *limits))
 
 
 def _is_alive(session: Session, owner: WorkerKey, living: dict[WorkerKey, bool]) -> bool:

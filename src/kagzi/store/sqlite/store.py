@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from kagzi.clock import utc_now
 from kagzi.ids import is_id
-from kagzi.model.cancelling import CancelAnswer, CancelOrder
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
@@ -25,7 +25,7 @@ from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
 from kagzi.store.sqlite import forks, health, mail, migrate, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
-from kagzi.store.sqlite.cancelling import CANCEL
+from kagzi.store.sqlite.cancelling import CANCEL, EXPIRE, Expiring
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
 from kagzi.store.sqlite.commit import COMMIT
 from kagzi.store.sqlite.failures import closed
@@ -143,6 +143,9 @@ class SqliteStore:
 
     async def value(self, run_id: RunId, key: str) -> str | None:
         return await self._read(mail.VALUE, mail.Wanted(run_id, key))
+
+    async def expire(self, namespace: str, expiry: Expiry) -> Expired:
+        return await self._write(EXPIRE, Expiring(namespace, expiry))
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -78,3 +78,11 @@ CREATE TABLE {schema}.run_values (
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (run_id, key)
 );
+
+-- When a run is to have ended, and to have been begun; NULL where it has no such timeout.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN deadline timestamptz, ADD COLUMN start_deadline timestamptz;
+
+CREATE INDEX workflow_runs_deadline ON {schema}.workflow_runs (namespace, deadline)
+    WHERE deadline IS NOT NULL AND cancel_asked_at IS NULL AND status IN ('PENDING', 'RUNNING', 'SLEEPING');
+CREATE INDEX workflow_runs_start_deadline ON {schema}.workflow_runs (namespace, start_deadline)
+    WHERE start_deadline IS NOT NULL AND started_at IS NULL AND status = 'PENDING';

@@ -53,3 +53,12 @@ CREATE TABLE run_values (
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (run_id, key)
 ) STRICT, WITHOUT ROWID;
+
+-- When a run is to have ended, and to have been begun; NULL where it has no such timeout.
+ALTER TABLE workflow_runs ADD COLUMN deadline INTEGER;
+ALTER TABLE workflow_runs ADD COLUMN start_deadline INTEGER;
+
+CREATE INDEX workflow_runs_deadline ON workflow_runs (namespace, deadline)
+    WHERE deadline IS NOT NULL AND cancel_asked_at IS NULL AND status IN ('PENDING', 'RUNNING', 'SLEEPING');
+CREATE INDEX workflow_runs_start_deadline ON workflow_runs (namespace, start_deadline)
+    WHERE start_deadline IS NOT NULL AND started_at IS NULL AND status = 'PENDING';

@@ -1,0 +1,103 @@
+"""Timeouts of runs: to their end, and in the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kagzi import ErrorKind, Kagzi, StepError, WorkflowContext, WorkflowFailed, WorkflowHandle
+from kagzi.testing import Environment
+from tests.worker.gates import Gates
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def kagzi(any_database_url: str) -> Kagzi:
+    return Kagzi(any_database_url)
+
+
+async def the_error_of(handle: WorkflowHandle[Any]) -> StepError:
+    with pytest.raises(WorkflowFailed) as failed:
+        await handle.result(timeout=30)
+    return failed.value.error
+
+
+async def test_a_run_fails_that_nobody_begins_in_time(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def never(ctx: WorkflowContext) -> None:
+        raise AssertionError("nobody serves its queue")
+
+    async with kagzi, kagzi.create_worker():
+        handle = await never.options(queue="unserved", start_timeout=0.05).start()
+        error = await the_error_of(handle)
+
+    assert (error.kind, error.context) == (ErrorKind.TIMEOUT, {"timeout": "start"})
+
+
+@pytest.mark.parametrize("doing", ["a step", "a sleep"])
+async def test_a_run_fails_that_does_not_end_in_time_and_cleans_up(kagzi: Kagzi, doing: str) -> None:
+    gates, cleaned = Gates(), list[str]()
+
+    @kagzi.workflow
+    async def slow(ctx: WorkflowContext) -> None:
+        try:
+            if doing == "a step":
+                await ctx.step("work", gates.enter, "work")
+            else:
+                await ctx.sleep("long", DAY)
+        finally:
+            await ctx.step("clean", cleaned.append, "clean")
+
+    async with kagzi, kagzi.create_worker():
+        handle = await slow.options(timeout=0.2).start()
+        error = await the_error_of(handle)
+
+    assert (error.kind, error.context, error.message) == (
+        ErrorKind.TIMEOUT,
+        {"timeout": "run"},
+        "the run did not end within its timeout.",
+    )
+    assert cleaned == ["clean"]
+
+
+async def test_a_run_that_ends_in_time_is_left_alone(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def quick(ctx: WorkflowContext) -> str:
+        await ctx.sleep("short", 0.01)
+        return "done"
+
+    async with kagzi, kagzi.create_worker():
+        handle = await quick.options(timeout=3600, start_timeout=3600).start()
+        assert await handle.result(timeout=30) == "done"
+
+
+async def test_parked_time_counts_and_the_run_wakes_at_its_deadline() -> None:
+    """P21: parked time is no step's, but it is the run's."""
+    kagzi = Kagzi("sqlite://")
+
+    @kagzi.workflow
+    async def sleeper(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.sleep("long", 30 * DAY)
+        except asyncio.CancelledError:
+            return ctx.now().isoformat()
+        return "slept"
+
+    async with Environment(kagzi) as env:
+        handle = await sleeper.options(timeout=10 * DAY).start()
+        began = (await handle.describe()).created_at
+        await env.advance(10 * DAY - timedelta(seconds=1))
+        assert await handle.status() == "SLEEPING"
+        await env.advance(timedelta(seconds=1))
+        assert await handle.result(timeout=30) == (began + 10 * DAY).isoformat()
+
+
+@pytest.mark.parametrize("name", ["timeout", "start_timeout"])
+def test_a_timeout_that_can_not_be_is_refused(kagzi: Kagzi, name: str) -> None:
+    for value, refusal in ((-1, ValueError), ("soon", TypeError), (timedelta(days=365_001), ValueError)):
+        with pytest.raises(refusal, match=name):
+            kagzi.options(**{name: value})
