@@ -17,6 +17,7 @@ class Verb(Enum):
     PARK = "park"
     COMPLETION = "completion"
     HEARTBEAT = "heartbeat"
+    POST = "post"
 
 
 def verb_of(sql: str, arguments: bytes) -> Verb | None:
@@ -26,6 +27,8 @@ def verb_of(sql: str, arguments: bytes) -> Verb | None:
     """
     if 'INSERT INTO "kagzi".workflow_runs' in sql:
         return Verb.START
+    if "judged AS MATERIALIZED" in sql and 'INSERT INTO "kagzi".messages' in sql:
+        return Verb.POST
     if "status = 'RUNNING', fence = w.fence + 1" in sql:
         return Verb.CLAIM
     if 'INSERT INTO "kagzi".step_attempts' in sql and b'"attempt":' in arguments:

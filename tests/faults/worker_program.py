@@ -14,7 +14,14 @@ from kagzi import Kagzi
 from tests.faults.clock import shift_wall_clock
 from tests.faults.failing import register_deadly, register_persist, register_resume
 from tests.faults.ledger import Ledger
-from tests.faults.workflows import register_chain, register_clock, register_group, register_hedge
+from tests.faults.workflows import (
+    register_answer,
+    register_chain,
+    register_clock,
+    register_group,
+    register_hedge,
+    register_listen,
+)
 
 
 async def main(url: str, ledger: Path) -> None:
@@ -24,6 +31,8 @@ async def main(url: str, ledger: Path) -> None:
     register_hedge(kagzi, Ledger(ledger))
     register_group(kagzi, Ledger(ledger))
     register_clock(kagzi)
+    register_listen(kagzi)
+    register_answer(kagzi)
     for register in (register_persist, register_resume, register_deadly):
         register(kagzi, Ledger(ledger))
     await kagzi.create_worker(worker_id=f"worker-{os.getpid()}").start()

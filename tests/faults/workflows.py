@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
 from dataclasses import dataclass
 
-from kagzi import Kagzi, Workflow, WorkflowContext, step_info
+from kagzi import Kagzi, Signal, Update, Workflow, WorkflowContext, step_info
 from tests.faults.ledger import Execution, Ledger
 
 STEPS = 5
@@ -127,6 +128,43 @@ def register_clock(kagzi: Kagzi) -> Workflow[[], float]:
         return await ctx.step("look", _wall_clock)
 
     return clock
+
+
+NUMBER = Signal("number", int)
+DOUBLE = Update("double", int, int)
+
+
+def register_listen(kagzi: Kagzi) -> Workflow[[float], list[int]]:
+    """Register `listen`, which gives the numbers that it was sent within some seconds; after every third it works."""
+
+    @kagzi.workflow("listen")
+    async def listen(ctx: WorkflowContext, seconds: float) -> list[int]:
+        numbers: list[int] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    numbers.append(await ctx.wait_for(NUMBER))
+                    await ctx.publish("count", len(numbers))
+                    if len(numbers) % 3 == 0:
+                        await ctx.step("work", asyncio.sleep, 0.02)
+        return numbers
+
+    return listen
+
+
+def register_answer(kagzi: Kagzi) -> Workflow[[int], int]:
+    """Register `answer`, which answers so many updates and gives their sum."""
+
+    @kagzi.workflow("answer")
+    async def answer(ctx: WorkflowContext, updates: int) -> int:
+        total = 0
+        for _ in range(updates):
+            request = await ctx.wait_for(DOUBLE)
+            total += request.value
+            await request.reply(2 * request.value)
+        return total
+
+    return answer
 
 
 async def _wall_clock() -> float:

@@ -110,7 +110,28 @@ class TransactionCall(StepCall[R]):
     """A transaction that was called: a step whose function gets a connection, and whose record commits with it."""
 
 
-class Receive(asyncio.Future[R]):
+class Waited(asyncio.Future[R]):
+    """An operation that is asked for when it is made: it knows its identity, and hashes by creation order."""
+
+    def __init__(self, port: RunPort, step_id: str) -> None:
+        self._order = port.next_order()
+        super().__init__(loop=port.loop)
+        self.port = port
+        self.step_id = step_id
+
+    def __hash__(self) -> int:
+        """By creation order within the run."""
+        return self._order
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Wait no more. A message stays for whoever waits next; what is on its way may become durable all the same."""
+        if not super().cancel(msg):
+            return False
+        self.port.withdraw(self)
+        return True
+
+
+class Receive(Waited[R]):
     """A wait for the next message of a kind and name, whose payload is of the type `carries`.
 
     `unpack` makes of the decoded payload, and the message's position, what the wait gives.
@@ -125,28 +146,14 @@ class Receive(asyncio.Future[R]):
         carries: Any,
         unpack: Callable[[Any, int], Any] | None = None,
     ) -> None:
-        self._order = port.next_order()
-        super().__init__(loop=port.loop)
-        self.port = port
-        self.step_id = step_id
+        super().__init__(port, step_id)
         self.kind = kind
         self.name = name
         self.carries = carries
         self.unpack = unpack
 
-    def __hash__(self) -> int:
-        """By creation order within the run."""
-        return self._order
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Receive nothing; the message stays for whoever waits next."""
-        if not super().cancel(msg):
-            return False
-        self.port.withdraw(self)
-        return True
-
-
-class Write(asyncio.Future[None]):
+class Write(Waited[None]):
     """Something that the run itself makes known, in the commit that records it: a published value under a `key`, or the
     reply to the message at a `position`. `text` is encoded."""
 
@@ -160,44 +167,16 @@ class Write(asyncio.Future[None]):
         key: str = "",
         position: int = 0,
     ) -> None:
-        self._order = port.next_order()
-        super().__init__(loop=port.loop)
-        self.port = port
-        self.step_id = step_id
+        super().__init__(port, step_id)
         self.kind = kind
         self.text = text
         self.key = key
         self.position = position
 
-    def __hash__(self) -> int:
-        """By creation order within the run."""
-        return self._order
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Wait no more for it to be durable; it may become so all the same."""
-        if not super().cancel(msg):
-            return False
-        self.port.withdraw(self)
-        return True
-
-
-class Sleep(asyncio.Future[None]):
+class Sleep(Waited[None]):
     """A durable sleep until `due`."""
 
     def __init__(self, port: RunPort, step_id: str, due: datetime) -> None:
-        self._order = port.next_order()
-        super().__init__(loop=port.loop)
-        self.port = port
-        self.step_id = step_id
+        super().__init__(port, step_id)
         self.due = due
-
-    def __hash__(self) -> int:
-        """By creation order within the run."""
-        return self._order
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Wake nobody."""
-        if not super().cancel(msg):
-            return False
-        self.port.withdraw(self)
-        return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from kagzi.authoring.calls import LazyCall
+from kagzi.authoring.calls import LazyCall, Waited
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import ChildOptions
 from kagzi.authoring.port import RunPort
@@ -64,28 +64,14 @@ class ChildCall(LazyCall[R]):
         self.asked = True
 
 
-class ChildResult(asyncio.Future[R]):
+class ChildResult(Waited[R]):
     """A wait for the end of a child that was started before."""
 
     def __init__(self, port: RunPort, step_id: str, name: str, child_run_id: str, order: ChildOrder) -> None:
-        self._order = port.next_order()
-        super().__init__(loop=port.loop)
-        self.port = port
-        self.step_id = step_id
+        super().__init__(port, step_id)
         self.name = name
         self.child_run_id = child_run_id
         self.order = order
-
-    def __hash__(self) -> int:
-        """By creation order within the run."""
-        return self._order
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Wait no more; the child goes on."""
-        if not super().cancel(msg):
-            return False
-        self.port.withdraw(self)
-        return True
 
 
 class ChildHandle(Generic[R]):

@@ -14,7 +14,7 @@ from kagzi.authoring.scopes import Scope
 from kagzi.payloads import Payloads
 
 if TYPE_CHECKING:
-    from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Write
+    from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Waited, Write
     from kagzi.authoring.children import ChildCall, ChildResult
 
 
@@ -94,5 +94,5 @@ class RunPort(Protocol):
     def ask_write(self, write: Write) -> None:
         """Have something made known, together with its record."""
 
-    def withdraw(self, operation: LazyCall[Any] | Sleep | Receive[Any] | ChildResult[Any] | Write) -> None:
+    def withdraw(self, operation: LazyCall[Any] | Waited[Any]) -> None:
         """Stop waiting for an operation that the body cancelled."""

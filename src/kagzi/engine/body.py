@@ -13,7 +13,7 @@ from contextvars import Context
 from datetime import datetime
 from typing import Any
 
-from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Write
+from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Waited, Write
 from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.options import NO_OPTIONS, StepOptions
@@ -256,7 +256,7 @@ class Body:
     def _has_asked(self, step_id: str) -> bool:
         return step_id in self.asked or step_id in self.withdrawn
 
-    def withdraw(self, operation: Operation | LazyCall[Any]) -> None:
+    def withdraw(self, operation: Operation | LazyCall[Any] | Waited[Any]) -> None:
         """Stop waiting for an operation that the body cancelled."""
         step_id = operation.step_id
         if step_id is None:  # a timer that was due when it was made
