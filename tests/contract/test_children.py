@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from kagzi.model.cancelling import CancelOrder
 from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.child import ChildOutcome, ChildStart, ParentClose
 from kagzi.model.claim import Claim
@@ -13,6 +14,8 @@ from kagzi.model.step import StepKind, StepRecord, StepStatus
 from kagzi.store.protocol import Store
 from tests.contract.builders import (
     HOSTILE_TEXTS,
+    NAMESPACE,
+    POISON_ERROR,
     a_change,
     a_policy,
     a_run,
@@ -220,3 +223,57 @@ async def a_family(store: Store, worker: WorkerKey) -> tuple[Claim, Claim]:
     child = await claim_one(store, worker)
     assert child.run_id == RunId(change.starts[0].run.run_id)
     return parent, child
+
+
+async def test_children_that_are_left_behind_are_found_until_they_are_told(store: Store, worker: WorkerKey) -> None:
+    """P14: what a worker died over, the next one finds."""
+    parent = await start_and_claim(store, worker)
+    ways = {way: a_start(parent, step_id=f"0/{way}#1", queue="elsewhere") for way in ParentClose}
+    starts = [msgspec.structs.replace(start, parent_close=way) for way, start in ways.items()]
+    await commit(store, starting(parent, *starts))
+    before = (await store.forsaken(NAMESPACE, limit=10)).children
+    await commit(store, Change(run_id=parent.run_id, fence=parent.fence, transition=completed()))
+
+    found, again = [(await store.forsaken(NAMESPACE, limit=10)).children for _ in range(2)]
+    one = (await store.forsaken(NAMESPACE, limit=1)).children
+    await store.cancel(
+        [
+            CancelOrder(namespace=NAMESPACE, run_id=child.run_id, error=POISON_ERROR, at_once=child.at_once)
+            for child in found
+        ]
+    )
+    after, at_last = [(await store.forsaken(NAMESPACE, limit=10)).children for _ in range(2)]
+    abandoned = await store.get(ways[ParentClose.ABANDON].run.run_id)
+
+    assert before == ()
+    assert {(child.run_id, child.at_once) for child in found} == {
+        (ways[ParentClose.TERMINATE].run.run_id, True),
+        (ways[ParentClose.CANCEL].run.run_id, False),
+    }
+    assert (len(again), len(one), after, at_last) == (2, 1, (), ())
+    assert abandoned is not None
+    assert abandoned.status is RunStatus.PENDING
+
+
+async def test_the_children_of_many_parents_are_all_found(store: Store, worker: WorkerKey) -> None:
+    for _ in range(5):
+        parent = await start_and_claim(store, worker)
+        await commit(
+            store, starting(parent, *(a_start(parent, step_id=f"0/{n}#1", queue="elsewhere") for n in range(3)))
+        )
+        await commit(store, Change(run_id=parent.run_id, fence=parent.fence, transition=completed()))
+
+    told: set[RunId] = set()
+    more = True
+    while more:
+        left = await store.forsaken(NAMESPACE, limit=4)
+        more = left.more
+        told |= {child.run_id for child in left.children}
+        await store.cancel(
+            [
+                CancelOrder(namespace=NAMESPACE, run_id=child.run_id, error=POISON_ERROR, at_once=True)
+                for child in left.children
+            ]
+        )
+
+    assert len(told) == 15

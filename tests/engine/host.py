@@ -20,6 +20,7 @@ from kagzi.engine.journal import ChangeListener, Journal
 from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import Alarm, EngineClock
 from kagzi.model.change import Applied, Change, Transition
+from kagzi.model.child import Forsaken
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
 from kagzi.model.message import CANCEL, Message
@@ -295,6 +296,10 @@ class World:
         self.clock_.alarms.clear()
         if execution is not None:
             execution.drop()
+
+    def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
+        """No run of this world has children."""
+        raise AssertionError(f"{child} was given up")
 
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """No run of this world has children."""

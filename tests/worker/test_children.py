@@ -11,14 +11,22 @@ import pytest
 from kagzi import (
     ChildFailed,
     ConflictError,
+    ErrorKind,
     Kagzi,
+    ParentClose,
+    RetryPolicy,
+    RetryPredicate,
     RunStatus,
+    Signal,
     StepKind,
     StepStatus,
     SyncWorkflowContext,
+    WorkflowCancelled,
     WorkflowContext,
     WorkflowHandle,
 )
+
+GO, STOP = Signal("go"), Signal("stop")
 
 
 @pytest.fixture
@@ -182,8 +190,6 @@ async def test_a_further_attempt_keeps_what_its_children_have_made(kagzi: Kagzi)
     async def bad(ctx: WorkflowContext) -> str:
         return await ctx.step("flaky", flaky)
 
-    from kagzi import RetryPolicy, RetryPredicate
-
     @kagzi.workflow(retry=RetryPolicy.fixed(0.01, max_attempts=3), retry_if=RetryPredicate.ON_ANY_ERROR)
     async def parent(ctx: WorkflowContext) -> tuple[str, str]:
         return await ctx.child("good", good), await ctx.child("bad", bad)
@@ -206,3 +212,125 @@ async def until_asleep(handle: WorkflowHandle[Any]) -> Any:
         while (await handle.status()) is not RunStatus.SLEEPING:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return await handle.describe()
+
+
+@pytest.mark.parametrize("policy", ParentClose)
+async def test_open_children_are_looked_after_when_their_parent_ends(kagzi: Kagzi, policy: ParentClose) -> None:
+    @kagzi.workflow
+    async def patient(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.wait_for(GO)
+        except asyncio.CancelledError:
+            await ctx.step("tidy up", lambda: "tidy")
+            raise
+        return "went"
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        child = await ctx.options(parent_close=policy).start_child("patient", patient)
+        await ctx.wait_for(GO)
+        return child.run_id
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await until_asleep(handle)
+        (step,) = await handle.history()
+        child = kagzi.handle(step.child_run_id or "")
+        await until_asleep(child)
+        await handle.signal(GO, None)
+        await handle.result(timeout=30)
+        if policy is ParentClose.ABANDON:
+            await child.signal(GO, None)
+            assert await child.result(timeout=30) == "went"
+        else:
+            with pytest.raises(WorkflowCancelled, match="its parent has ended"):
+                await child.result(timeout=30)
+        tidied = [step.name for step in await child.history() if step.kind is StepKind.STEP]
+
+    assert tidied == (["tidy up"] if policy is ParentClose.CANCEL else [])
+
+
+async def test_a_child_whose_parent_was_terminated_is_looked_after_by_any_worker(kagzi: Kagzi) -> None:
+    """P14: whoever ended the parent has no part in it."""
+
+    @kagzi.workflow
+    async def patient(ctx: WorkflowContext) -> None:
+        await ctx.wait_for(GO)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> None:
+        await ctx.child("patient", patient)
+
+    async with kagzi:
+        async with kagzi.create_worker():
+            handle = await parent.start()
+            await until_asleep(handle)
+            (step,) = await handle.history()
+            child = kagzi.handle(step.child_run_id or "")
+            await until_asleep(child)
+        await handle.terminate()
+        async with kagzi.create_worker():
+            with pytest.raises(WorkflowCancelled):
+                await child.result(timeout=30)
+
+
+async def test_a_child_that_is_given_up_is_cancelled(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def patient(ctx: WorkflowContext) -> None:
+        await ctx.wait_for(GO)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> int:
+        first, _ = await ctx.race(ctx.child("patient", patient), ctx.wait_for(STOP))
+        await ctx.wait_for(GO)
+        return first
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await until_asleep(handle)
+        (step,) = await handle.history()
+        await handle.signal(STOP, None)
+        with pytest.raises(WorkflowCancelled, match="given it up"):
+            await kagzi.handle(step.child_run_id or "").result(timeout=30)
+        await handle.signal(GO, None)
+        assert await handle.result(timeout=30) == 1
+
+
+async def test_a_cancelled_child_raises_in_its_parent(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def patient(ctx: WorkflowContext) -> None:
+        await ctx.wait_for(GO)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> tuple[ErrorKind, str]:
+        try:
+            await ctx.child("patient", patient)
+        except ChildFailed as failed:
+            return failed.error.kind, failed.error.message
+        raise AssertionError("it was not cancelled")
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await until_asleep(handle)
+        (step,) = await handle.history()
+        await kagzi.handle(step.child_run_id or "").cancel("not needed")
+        assert await handle.result(timeout=30) == (ErrorKind.CANCELLED, "not needed")
+
+
+async def test_a_cancelled_parent_cancels_the_child_that_it_awaits(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def patient(ctx: WorkflowContext) -> None:
+        await ctx.wait_for(GO)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> None:
+        await ctx.child("patient", patient)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await until_asleep(handle)
+        (step,) = await handle.history()
+        await handle.cancel()
+        for run_id in (handle.run_id, step.child_run_id or ""):
+            with pytest.raises(WorkflowCancelled):
+                await kagzi.handle(run_id).result(timeout=30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from kagzi.authoring.children import ChildCall, ChildResult
@@ -12,6 +13,7 @@ from kagzi.engine.recording import Begun, Consequence, Recorder
 from kagzi.errors import ConflictError, StoreUnavailable
 from kagzi.ids import new_id
 from kagzi.model.change import Change
+from kagzi.model.child import Forsaken, ParentClose
 from kagzi.model.claim import Claim
 from kagzi.model.run import MessageKind, RunId
 from kagzi.model.step import StepKind
@@ -27,6 +29,9 @@ class Starts(Protocol):
     def namespace(self) -> str:
         """Where the run and its children are."""
 
+    def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
+        """Have a child ended, or asked to end, and `then` called, as a plain callback, once that is durable."""
+
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
 
@@ -41,11 +46,18 @@ class Owner(Protocol):
     def submit(self, change: Change, consequence: Consequence) -> None:
         """Have a change committed."""
 
+    def go_on(self) -> None:
+        """Look what is to be done now."""
+
 
 class Children:
-    """`awaited` are the operations that wait for a child to end, by the child's run_id."""
+    """`awaited` are the operations that wait for a child to end, by the child's run_id.
 
-    __slots__ = ("_begun", "_body", "_claim", "_owner", "_recorder", "_resolving", "_starts", "awaited")
+    `ctx.child` that is given up gives its child up: whoever executes the run comes to the same place of the record, so
+    that it happens whatever crashes, and before the run leaves memory.
+    """
+
+    __slots__ = ("_begun", "_body", "_claim", "_given_up", "_owner", "_recorder", "_resolving", "_starts", "awaited")
 
     def __init__(self, owner: Owner, claim: Claim, body: Body, recorder: Recorder, starts: Starts) -> None:
         self._owner = owner
@@ -55,12 +67,18 @@ class Children:
         self._starts = starts
         self._begun = dict(claim.children)
         self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._given_up = 0
         self.awaited: dict[RunId, ChildCall[Any] | ChildResult[Any]] = {}
 
     @property
-    def is_starting(self) -> bool:
-        """Whether a child is about to be started."""
-        return bool(self._resolving)
+    def is_busy(self) -> bool:
+        """Whether a child is about to be started, or to be told that it was given up."""
+        return bool(self._resolving) or self._given_up > 0
+
+    @property
+    def were_begun(self) -> bool:
+        """Whether children were started, as far as is known here."""
+        return bool(self._begun) or any(record.child_run_id is not None for record in self._claim.history)
 
     def describe(self, limit: int) -> list[str]:
         """What the run waits for, for people to see."""
@@ -72,6 +90,8 @@ class Children:
         fresh, body.fresh_children = body.fresh_children, []
         for operation in fresh:
             if body.asked.get(operation.step_id) is not operation:
+                if isinstance(operation, ChildCall) and operation.cancelled():
+                    self._give_up(operation)
                 continue
             if isinstance(operation, ChildResult):
                 self._await(operation)
@@ -137,6 +157,8 @@ class Children:
         self._begun[call.step_id] = begun.run_id
         if self._body.asked.get(call.step_id) is call:
             self._started(call, begun.run_id)
+        elif call.cancelled():
+            self._give_up(call)
 
     def _started(self, call: ChildCall[Any], run_id: RunId) -> None:
         if call.starts_only:
@@ -166,8 +188,23 @@ class Children:
         task = self._resolving.pop(step_id, None)
         if task is not None:
             task.cancel()
-        for run_id in [run_id for run_id, each in self.awaited.items() if each.step_id == step_id]:
-            del self.awaited[run_id]
+        run_id = self._begun.get(step_id)
+        operation = None if run_id is None else self.awaited.pop(run_id, None)
+        if isinstance(operation, ChildCall):
+            self._give_up(operation)
+
+    def _give_up(self, call: ChildCall[Any]) -> None:
+        """Do with a child that nobody awaits any more what its `parent_close` says."""
+        run_id, policy = self._begun.get(call.step_id), call.order.options.parent_close
+        if run_id is None or policy is ParentClose.ABANDON or self._body.mailbox.peek(MessageKind.CHILD, run_id):
+            return
+        child = Forsaken(run_id=run_id, parent_run_id=self._claim.run_id, at_once=policy is ParentClose.TERMINATE)
+        self._given_up += 1
+        self._starts.give_up(child, self._was_given_up)
+
+    def _was_given_up(self) -> None:
+        self._given_up -= 1
+        self._owner.go_on()
 
     def leave(self) -> None:
         """Begin nothing more."""

@@ -39,6 +39,7 @@ from kagzi.engine.transactions import OpenTransaction, carry_out
 from kagzi.engine.turns import Turns
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change, ParkedAt
+from kagzi.model.child import Forsaken
 from kagzi.model.claim import Claim
 from kagzi.model.message import CANCEL, Message
 from kagzi.model.run import MessageKind
@@ -90,6 +91,9 @@ class Host(Protocol):
     @property
     def may_start_steps(self) -> bool:
         """Whether the worker still holds its lease (P9)."""
+
+    def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
+        """Have a child ended, or asked to end, and `then` called, as a plain callback, once that is durable."""
 
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
@@ -300,6 +304,15 @@ class Execution:
     def _alarm(self) -> None:
         if not self._over and self._closing is None:
             self._pump()
+
+    @property
+    def has_children(self) -> bool:
+        """Whether the run has started children, as far as is known here."""
+        return self._children.were_begun
+
+    def go_on(self) -> None:
+        """Look what is to be done now. A plain callback only."""
+        self._alarm()
 
     @property
     def may_go_on(self) -> bool:
@@ -566,7 +579,7 @@ class Execution:
         self._fire_due_timers()
         if self._is_overdue:
             return
-        if self._committing or self._running or self._children.is_starting:
+        if self._committing or self._running or self._children.is_busy:
             if self._timers:
                 self._timers.arm(self._host.clock, self._alarm)
             return

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from kagzi.model.run import NewRun, RunStatus
+from kagzi.model.run import NewRun, RunId, RunStatus
 
 
 class ParentClose(StrEnum):
@@ -38,3 +38,18 @@ class ChildOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: RunStatus
     output: str | None = None
     error: str | None = None
+
+
+class Forsaken(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An open child that its parent has left behind: it is to end `at_once`, or to be asked to end."""
+
+    run_id: RunId
+    parent_run_id: RunId
+    at_once: bool
+
+
+class LeftBehind(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Children that are to be told; `more` says that there may be others."""
+
+    children: tuple[Forsaken, ...]
+    more: bool

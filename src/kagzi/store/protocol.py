@@ -13,6 +13,7 @@ from typing import Protocol
 
 from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
+from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
@@ -154,6 +155,12 @@ class Store(Protocol):
 
         The cost grows with the runs whose deadlines have passed, and with no others. Concurrent callers don't wait for
         each other.
+        """
+
+    async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
+        """Find open children of runs that have ended, at most `limit`, that are to end or to be asked to, and have not.
+
+        Those with `parent_close` ABANDON are not among them. A run for which there is none is not looked at again.
         """
 
     # -- workers -----------------------------------------------------------------------------------------------

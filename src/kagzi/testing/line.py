@@ -12,6 +12,7 @@ import msgspec
 
 from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Applied, Change, Committed
+from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
@@ -74,6 +75,7 @@ class Line:
 
     async def commit(self, changes: Sequence[Change]) -> Committed:
         self.writes += 1
+        self._queues.update((start.run.queue, None) for change in changes for start in change.starts)
         if self._witness is None:
             return await self._ask(self._store.commit, changes)
         # One by one, so that a process can die between any two of them, as it could had they left apart.
@@ -126,6 +128,9 @@ class Line:
         expired = await self._ask(self._store.expire, namespace, expiry)
         self.writes += bool(expired.failed or expired.asked)
         return expired
+
+    async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
+        return await self._ask(self._store.forsaken, namespace, limit=limit)
 
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._ask(self._store.register, registration)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from types import TracebackType
@@ -19,6 +20,7 @@ from kagzi.engine.execution import Execution
 from kagzi.engine.runner import StepRunner
 from kagzi.errors import ConfigError, StoreUnavailable
 from kagzi.model.change import Change
+from kagzi.model.child import Forsaken
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId, WorkerKey
 from kagzi.model.worker import WorkerState
@@ -31,6 +33,7 @@ from kagzi.worker.draining import LAST_WORDS_S, Draining, in_callback
 from kagzi.worker.heartbeat import Heartbeat
 from kagzi.worker.lag import LagWatch
 from kagzi.worker.lease import Lease
+from kagzi.worker.leaving import Leaving
 from kagzi.worker.load import Gauge
 from kagzi.worker.loops import Loops
 from kagzi.worker.mailing import Mailing
@@ -75,6 +78,7 @@ class Worker:
         self._claiming = Claiming(self)
         self._mailing = Mailing(self)
         self._deadlines = Deadlines(self)
+        self._leaving = Leaving(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
         self._heartbeat = Heartbeat(self, self._lease, Gauge(self, self._lag))
         self._retiring = Retiring(self)
@@ -191,6 +195,7 @@ class Worker:
                 "recovery": recovering.run,
                 "deadlines": self._deadlines.run,
                 "mail": self._mailing.run,
+                "children": self._leaving.run,
                 "orders": self._retiring.run,
             },
         )
@@ -256,7 +261,7 @@ class Worker:
     @property
     def is_writing(self) -> bool:
         """Whether a run is about to begin here, or has something on its way to the store."""
-        return self.slots.is_writing
+        return self.slots.is_writing or self._leaving.is_busy
 
     def knows(self, run_id: RunId) -> bool:
         """Whether a run is in memory, or about to be."""
@@ -297,6 +302,8 @@ class Worker:
         again = self.slots.leave(execution.run_id)
         if ending is Ending.PARKED:
             self.parked += 1
+        if ending is Ending.CLOSED and execution.has_children:
+            self._leaving.wake()
         if ending is Ending.CLOSED and change is not None and change.transition is not None:
             self._app.run_ended(execution.run_id, change.transition)
         elif change is not None and change.transition is not None and change.transition.wake_at is not None:
@@ -333,6 +340,10 @@ class Worker:
     def reconcile(self) -> None:
         """Before the next claim, give back runs that the store holds for us and that are not in memory."""
         self._claiming.reconcile()
+
+    def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
+        """Have a child ended, or asked to end, and `then` called once that is durable."""
+        self._leaving.give_up(child, then)
 
     @property
     def namespace(self) -> str:

@@ -25,7 +25,16 @@ WITH asked AS MATERIALIZED (
 held AS MATERIALIZED (
     SELECT r.run_id, r.namespace, r.status, r.inbox, r.cancel_asked_at IS NOT NULL AS was_asked,
         r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.attempt_started_at IS NOT NULL) AS begun
-    FROM (SELECT DISTINCT run_id FROM asked ORDER BY run_id) AS t
+    FROM (
+        SELECT run_id FROM asked
+        UNION
+        -- Parents are told in the same transaction, and are locked in their place among the others.
+        SELECT c.parent_run_id FROM asked AS a CROSS JOIN LATERAL (
+            SELECT * FROM {{schema}}.workflow_runs AS c WHERE c.run_id = a.run_id
+        ) AS c
+        WHERE c.parent_run_id IS NOT NULL
+        ORDER BY run_id
+    ) AS t
     CROSS JOIN LATERAL (
         SELECT * FROM {{schema}}.workflow_runs AS r WHERE r.run_id = t.run_id FOR NO KEY UPDATE
     ) AS r

@@ -10,6 +10,7 @@ from datetime import timedelta
 from kagzi.ids import is_id
 from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
+from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
@@ -21,6 +22,7 @@ from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPol
 from kagzi.settings import Settings
 from kagzi.store.postgres.address import Names, parse_address
 from kagzi.store.postgres.cancelling import Canceller
+from kagzi.store.postgres.children import Orphanage
 from kagzi.store.postgres.claim import Claimer
 from kagzi.store.postgres.commit import Committer
 from kagzi.store.postgres.connections import Connections
@@ -60,6 +62,7 @@ class PostgresStore:
         self._committer = Committer(self._writing, names)
         self._post = Post(self._writing, names)
         self._canceller = Canceller(self._writing, names)
+        self._orphanage = Orphanage(self._writing, names)
         self._claimer = Claimer(self._writing, names, self._post)
         self._register = Register(self._writing, names)
         self._reader = Reader(self._looking, names)
@@ -119,6 +122,9 @@ class PostgresStore:
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         return (await self._post.unreceived([run_id])).get(run_id, []) if is_id(run_id) else []
+
+    async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
+        return await self._orphanage.forsaken(namespace, limit=limit)
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         return await self._canceller.cancel(orders)

@@ -13,6 +13,7 @@ from kagzi.clock import utc_now
 from kagzi.ids import is_id
 from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
+from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
@@ -23,7 +24,7 @@ from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
 from kagzi.store.protocol import HintListener, SchemaStatus
-from kagzi.store.sqlite import forks, health, mail, migrate, reading, register, versions
+from kagzi.store.sqlite import children, forks, health, mail, migrate, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
 from kagzi.store.sqlite.cancelling import CANCEL, EXPIRE, Expiring
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
@@ -134,6 +135,9 @@ class SqliteStore:
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         return (await self._read(mail.UNRECEIVED, [run_id])).get(run_id, []) if is_id(run_id) else []
+
+    async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
+        return await self._write(children.FORSAKEN, children.Looked(namespace, limit))
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         return await self._write(CANCEL, orders) if orders else []
