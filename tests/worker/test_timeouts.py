@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from kagzi import ErrorKind, Kagzi, StepError, WorkflowContext, WorkflowFailed, WorkflowHandle
+from kagzi import (
+    ErrorKind,
+    Kagzi,
+    RetryPolicy,
+    StepError,
+    StepFailed,
+    WorkflowContext,
+    WorkflowFailed,
+    WorkflowHandle,
+    step,
+    step_info,
+)
 from kagzi.testing import Environment
 from tests.worker.gates import Gates
 
@@ -101,3 +112,74 @@ def test_a_timeout_that_can_not_be_is_refused(kagzi: Kagzi, name: str) -> None:
     for value, refusal in ((-1, ValueError), ("soon", TypeError), (timedelta(days=365_001), ValueError)):
         with pytest.raises(refusal, match=name):
             kagzi.options(**{name: value})
+
+
+# -- steps ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_step_says_which_of_its_timeouts_passed(kagzi: Kagzi) -> None:
+    gates, errors = Gates(), list[StepError]()
+
+    @kagzi.workflow
+    async def slow(ctx: WorkflowContext) -> None:
+        for bounded in (ctx.options(timeout=0.02), ctx.options(total_timeout=0.02, timeout=60)):
+            try:
+                await bounded.step("work", gates.enter, "work")
+            except StepFailed as error:
+                errors.append(error.error)
+
+    async with kagzi, kagzi.create_worker():
+        await (await slow.start()).result(timeout=30)
+
+    assert [(error.kind, error.context) for error in errors] == [
+        (ErrorKind.TIMEOUT, {"timeout": "attempt"}),
+        (ErrorKind.TIMEOUT, {"timeout": "total"}),
+    ]
+
+
+async def test_a_step_is_not_tried_again_beyond_its_total_timeout(kagzi: Kagzi) -> None:
+    tries: list[int] = []
+
+    @step(total_timeout=30, retry=RetryPolicy.fixed(20, max_attempts=9))
+    async def fail() -> None:
+        tries.append(step_info().attempt)
+        raise ConnectionError("down")
+
+    @kagzi.workflow
+    async def trying(ctx: WorkflowContext) -> None:
+        await fail()
+
+    async with Environment(kagzi) as env:
+        handle = await trying.start()
+        await env.advance(60)
+        error = await the_error_of(handle)
+
+    assert tries == [1, 2]
+    (failed,) = error.causes
+    assert (failed.kind, failed.context) == (ErrorKind.TIMEOUT, {"timeout": "total"})
+    assert [cause.type for cause in failed.causes] == ["ConnectionError"]
+
+
+async def test_a_total_timeout_goes_on_counting_through_crashes(kagzi: Kagzi) -> None:
+    tries: list[int] = []
+
+    async def fail() -> None:
+        tries.append(step_info().attempt)
+        raise ConnectionError("down")
+
+    @kagzi.workflow
+    async def trying(ctx: WorkflowContext) -> str:
+        try:
+            await ctx.options(total_timeout=50, retry=RetryPolicy.fixed(20, max_attempts=9)).step("fail", fail)
+        except StepFailed as error:
+            return str(error.error.context["timeout"])
+        return "done"
+
+    async with Environment(kagzi) as env:
+        handle = await trying.start()
+        await env.advance(60)
+        assert await handle.result(timeout=30) == "total"
+        assert tries == [1, 2, 3]
+        report = await env.crash_everywhere(trying)
+
+    assert report.crashes > 0

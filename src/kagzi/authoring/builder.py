@@ -45,6 +45,10 @@ class StepBuilder:
         """How long one execution may take."""
         return self._with(step_options(timeout=timeout))
 
+    def total_timeout(self, total_timeout: Duration) -> StepBuilder:
+        """How long all executions of the step may take together, with the waits between them."""
+        return self._with(step_options(total_timeout=total_timeout))
+
     def key(self, key: str) -> StepBuilder:
         """What `step_info()` gives as idempotency key instead of the step's own."""
         return self._with(step_options(key=key))
@@ -87,7 +91,13 @@ class StepBuilder:
     ) -> Any:
         """Call `fn` as a step, as `ctx.step` does: in a workflow, or as a branch of a parallel group."""
         given = self._options
-        view = ctx.options(retry=given.retry, retry_if=given.retry_if, timeout=given.timeout, key=given.key)
+        view = ctx.options(
+            retry=given.retry,
+            retry_if=given.retry_if,
+            timeout=given.timeout,
+            total_timeout=given.total_timeout,
+            key=given.key,
+        )
         return view.step(self._name, fn, *args, **kwargs)
 
     def _with(self, given: StepOptions) -> StepBuilder:

@@ -85,6 +85,9 @@ class StepCall(LazyCall[R]):
     """A step that was called, with its identity. It starts when it is first awaited, or given to `gather`, `wait`,
     a task or `ctx.as_completed`; awaiting it again gives the same result, or raises StepFailed again."""
 
+    asked_at: datetime | None = None
+    """When its total_timeout began to count, by workflow time; None where it has none."""
+
     def __init__(
         self,
         port: RunPort,

@@ -255,6 +255,7 @@ class WorkflowContext(RunFacts):
         retry: RetryPolicy | None = None,
         retry_if: RetryIf | None = None,
         timeout: Duration | None = None,
+        total_timeout: Duration | None = None,
         key: str | None = None,
         id: str | None = None,  # noqa: A002 - the public name
         queue: str | None = None,
@@ -265,8 +266,9 @@ class WorkflowContext(RunFacts):
 
         `retry`: how often and how far apart a failing step is executed again; without one it fails at once.
         `retry_if`: after which errors; by default after those that can pass by themselves. `timeout`: how long one
-        execution of a step's function may take; it then fails with kind TIMEOUT. `key`: what `step_info()` gives as
-        idempotency key instead of the step's own.
+        execution of a step's function may take; it then fails with kind TIMEOUT. `total_timeout`: how long
+        all its executions may take together with the waits between them, counted from the call, through crashes; the
+        first has all of it in any case. `key`: what `step_info()` gives as idempotency key instead of the step's own.
 
         Of children: `id`, `queue` and `version` are as in `Workflow.options`; `parent_close` is what becomes of a child
         that is open when this run ends: it is asked to end (CANCEL, the default), ended (TERMINATE), or goes on
@@ -274,7 +276,7 @@ class WorkflowContext(RunFacts):
 
         Raises TypeError or ValueError naming the option that can't be.
         """
-        given = step_options(retry=retry, retry_if=retry_if, timeout=timeout, key=key)
+        given = step_options(retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key)
         children = child_options(self._child_options, id=id, queue=queue, version=version, parent_close=parent_close)
         return WorkflowContext(self._port, options=combine(given, self._options), child_options=children)
 

@@ -24,6 +24,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryPolicy | None = None
     retry_if: RetryIf | None = None
     timeout: timedelta | None = None
+    total_timeout: timedelta | None = None
     key: str | None = None
     executor: Executor = "auto"
 
@@ -36,6 +37,7 @@ def step_options(
     retry: RetryPolicy | None = None,
     retry_if: RetryIf | None = None,
     timeout: Duration | None = None,
+    total_timeout: Duration | None = None,
     key: str | None = None,
     executor: Executor = "auto",
 ) -> StepOptions:
@@ -50,6 +52,7 @@ def step_options(
         retry=retry,
         retry_if=retry_if,
         timeout=None if timeout is None else as_duration(timeout, what="the timeout of a step"),
+        total_timeout=None if total_timeout is None else as_duration(total_timeout, what="the total_timeout of a step"),
         key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
         executor=executor,
     )
@@ -134,6 +137,7 @@ def combine(given: StepOptions, behind: StepOptions) -> StepOptions:
         retry=choose(given.retry, behind.retry),
         retry_if=choose(given.retry_if, behind.retry_if),
         timeout=choose(given.timeout, behind.timeout),
+        total_timeout=choose(given.total_timeout, behind.total_timeout),
         key=choose(given.key, behind.key),
         executor=behind.executor if given.executor == "auto" else given.executor,
     )

@@ -81,6 +81,7 @@ def step(
     retry: RetryPolicy | None = None,
     retry_if: RetryIf | None = None,
     timeout: Duration | None = None,
+    total_timeout: Duration | None = None,
     executor: Executor = "auto",
 ) -> Callable[[F], F]: ...
 
@@ -92,6 +93,7 @@ def step(
     retry: RetryPolicy | None = None,
     retry_if: RetryIf | None = None,
     timeout: Duration | None = None,
+    total_timeout: Duration | None = None,
     executor: Executor = "auto",
 ) -> Any:
     """Make a function a durable step wherever a workflow calls it; anywhere else it stays a plain call.
@@ -108,7 +110,9 @@ def step(
     if callable(function):
         return _durable(function, name=None, options=NO_OPTIONS)
     name = None if function is None else check_name(function, what="the name of a step")
-    options = step_options(retry=retry, retry_if=retry_if, timeout=timeout, executor=executor)
+    options = step_options(
+        retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, executor=executor
+    )
     return functools.partial(_durable, name=name, options=options)
 
 

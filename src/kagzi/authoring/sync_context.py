@@ -224,6 +224,7 @@ class SyncWorkflowContext(RunFacts):
         retry: RetryPolicy | None = None,
         retry_if: RetryIf | None = None,
         timeout: Duration | None = None,
+        total_timeout: Duration | None = None,
         key: str | None = None,
         id: str | None = None,  # noqa: A002 - the public name
         queue: str | None = None,
@@ -236,6 +237,7 @@ class SyncWorkflowContext(RunFacts):
                 retry=retry,
                 retry_if=retry_if,
                 timeout=timeout,
+                total_timeout=total_timeout,
                 key=key,
                 id=id,
                 queue=queue,

@@ -58,11 +58,14 @@ class SyncParallelExecutor:
         retry: RetryPolicy | None = None,
         retry_if: RetryIf | None = None,
         timeout: Duration | None = None,
+        total_timeout: Duration | None = None,
         key: str | None = None,
     ) -> SyncWorkflowContext:
         """Return a context whose steps are branches of this group and have these options, as in
         `group.options(timeout=5).submit(...)`."""
-        return type(self._ctx)(self._group.options(retry=retry, retry_if=retry_if, timeout=timeout, key=key))
+        return type(self._ctx)(
+            self._group.options(retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key)
+        )
 
     def spawn(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Pending[R]:
         """Start a part of the body as a branch, with a scope of its own for its steps."""

@@ -203,6 +203,8 @@ class Body:
             raise Parked
         self.unawaited.pop(call.step_id, None)
         self.asked[call.step_id] = call
+        if call.options.total_timeout is not None:
+            call.asked_at = self._now
         self.fresh.append(call)
 
     def ask_sleep(self, sleep: Sleep) -> None:

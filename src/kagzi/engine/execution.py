@@ -250,6 +250,8 @@ class Execution:
     def _execute(self, call: StepCall[Any]) -> None:
         attempt = 1 if self._recorder.is_untried else self._recorder.attempt(call.step_id)
         running = RunningStep(self, call, attempt=attempt, started_at=self._host.clock.now())
+        if attempt > 1 and attempt - self._recorder.made_earlier(call.step_id) > 1:
+            running.counts_from = call.asked_at
         self._running[call.step_id] = running
         self._host.runner.start(running)
 

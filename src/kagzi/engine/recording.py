@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -13,13 +15,14 @@ from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.engine.deliveries import Delivery, decode_child, decode_message, decode_record
 from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.mailbox import Mailbox, message_of
-from kagzi.engine.runner import RunningStep
+from kagzi.engine.runner import Limit, RunningStep, StepTimeout
 from kagzi.engine.time import EngineClock
 from kagzi.engine.timers import Timer
 from kagzi.errors import StepFailed
 from kagzi.model.change import Change
 from kagzi.model.child import ChildStart, ParentClose
 from kagzi.model.claim import Claim
+from kagzi.model.error import StepError
 from kagzi.model.message import Message
 from kagzi.model.run import NewRun, RunId
 from kagzi.model.step import StepKind, StepRecord, StepStatus, Tries
@@ -172,6 +175,7 @@ class Recorder:
             chance=random.Random(f"{self._claim.run_id}:{call.step_id}:{running.attempt}").random,
         )
         wait = next_wait(described, error, attempts)
+        described, wait = _within_total(running, error, described, wait, now=now)
         failed = lifecycle.failed_attempt(
             call.step_id,
             described,
@@ -390,3 +394,18 @@ def _receivers(claim: Claim) -> dict[int, int]:
     """For each message that was received, the place of the last record that did."""
     received = [record for record in (*claim.earlier.values(), *claim.history) if record.message is not None]
     return {record.message or 0: record.seq for record in sorted(received, key=lambda record: record.seq)}
+
+
+def _within_total(
+    running: RunningStep, error: BaseException, described: StepError, wait: timedelta | None, *, now: datetime
+) -> tuple[StepError, timedelta | None]:
+    """Say which of a step's timeouts has passed, and let it not be executed again once all its time is used up."""
+    if isinstance(error, StepTimeout):
+        described = dataclasses.replace(described, context={**described.context, "timeout": error.which})
+        if error.which == "total":
+            return described, None
+    total, since = running.call.options.total_timeout, running.call.asked_at
+    if wait is None or total is None or since is None or now + wait < since + total:
+        return described, wait
+    told = failures.describe(Limit(0.0, "total").passed("step"), now=now)
+    return dataclasses.replace(told, context={"timeout": "total"}, causes=(described,)), None

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from datetime import datetime
 from functools import partial
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kagzi.authoring.calls import StepCall, TransactionCall
 from kagzi.authoring.steps import StepInfo, current_step
@@ -53,6 +53,19 @@ class StepOwner(Protocol):
         """Execute a step in a transaction with its checkpoint; `call` awaits its function with a connection."""
 
 
+class Limit(NamedTuple):
+    """How long a step may take, and by which of its timeouts: "attempt" or "total"."""
+
+    seconds: float
+    which: str
+
+    def passed(self, what: str) -> StepTimeout:
+        """The error of a step that took longer."""
+        if self.which == "total":
+            return StepTimeout(f"the {what} was not done within its total_timeout.", which="total")
+        return StepTimeout(f"the {what} took longer than its timeout of {self.seconds:g} s.")
+
+
 class RunningStep:
     """One execution of a step's function: of `fn`, which is the call's own unless a test puts another in its place.
 
@@ -63,6 +76,7 @@ class RunningStep:
     __slots__ = (
         "attempt",
         "call",
+        "counts_from",
         "fn",
         "in_transaction",
         "is_committing",
@@ -80,6 +94,8 @@ class RunningStep:
         self.fn = call.fn
         self.attempt = attempt
         self.started_at = started_at
+        self.counts_from: datetime | None = None
+        """Since when its `total_timeout` counts; None for since this execution, as it is the first."""
         self.task: asyncio.Task[None] | None = None
         self.stopped = False
         self.overdue = False
@@ -93,6 +109,16 @@ class RunningStep:
         self.stopped = True
         if self.task is not None and not self.is_committing:
             self.task.cancel()
+
+    def limit(self) -> Limit | None:
+        """How long it may go on from now."""
+        options = self.call.options
+        limit = None if options.timeout is None else Limit(options.timeout.total_seconds(), "attempt")
+        if options.total_timeout is None:
+            return limit
+        over = (self.counts_from or self.started_at) + options.total_timeout
+        left_s = max((over - self.owner.now()).total_seconds(), 0.0)
+        return Limit(left_s, "total") if limit is None or left_s < limit.seconds else limit
 
     def describe(self) -> StepInfo:
         """What the step's function can know about itself."""
@@ -176,17 +202,17 @@ class StepRunner:
         current_step.set(step)
         fn = step.fn
         try:
-            timeout = call.options.timeout
+            limit = None if call.options.timeout is None and call.options.total_timeout is None else step.limit()
             if step.in_transaction:
                 await owner.transact(step, self._call_with)
                 value = None
-            elif timeout is None:
+            elif limit is None:
                 if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
                     value = await fn(*call.args, **call.kwargs)
                 else:
                     value = await self._call(step)
             else:
-                value = await self._call_within(step, timeout.total_seconds())
+                value = await self._call_within(step, limit)
             await owner.room()
         except _LeaseIsGone:
             self._ended(step)
@@ -218,19 +244,19 @@ class StepRunner:
                 "asyncpg's, which is awaited. Make it `async def`."
             )
         step.started_at = step.owner.now()  # waiting for a connection was not its time
-        timeout = call.options.timeout
-        if timeout is None:
+        limit = step.limit()
+        if limit is None:
             return await step.fn(connection, *call.args, **call.kwargs)
-        return await self._call_within(step, timeout.total_seconds(), connection)
+        return await self._call_within(step, limit, connection)
 
-    async def _call_within(self, step: RunningStep, limit_s: float, *first: Any) -> Any:
+    async def _call_within(self, step: RunningStep, bound: Limit, *first: Any) -> Any:
         loop = asyncio.get_running_loop()
         # A plain function may have to wait for a thread, which is not its own time.
-        limit = asyncio.timeout(limit_s if _is_async(step.fn) else None)
+        limit = asyncio.timeout(bound.seconds if _is_async(step.fn) else None)
 
         def begun() -> None:
             with suppress(RuntimeError):  # it has ended already
-                limit.reschedule(loop.time() + limit_s)
+                limit.reschedule(loop.time() + (step.limit() or bound).seconds)
 
         try:
             async with limit:
@@ -239,7 +265,7 @@ class StepRunner:
             if not limit.expired():
                 raise
             step.overdue = True
-            raise StepTimeout(f"the step took longer than its timeout of {limit_s:g} s.") from error
+            raise bound.passed("step") from error
 
     async def _call(self, step: RunningStep, *, begun: Callable[[], object] | None = None) -> Any:
         call = step.call
@@ -297,7 +323,11 @@ _OWN_FILES = (__file__, threads.__file__, pool.__file__)
 
 
 class StepTimeout(TimeoutError):
-    """A step took longer than its timeout."""
+    """A step took longer than its timeout; `which` is "attempt", or "total" for all its executions together."""
+
+    def __init__(self, message: str, *, which: str = "attempt") -> None:
+        super().__init__(message)
+        self.which = which
 
 
 def _own_traceback(error: BaseException) -> Any:

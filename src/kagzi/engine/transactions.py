@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from kagzi.clock import monotonic
 from kagzi.engine.deliveries import Delivery
-from kagzi.engine.runner import RunningStep, StepTimeout
+from kagzi.engine.runner import Limit, RunningStep, StepTimeout
 from kagzi.errors import StoreUnavailable
 from kagzi.model.change import Change
 from kagzi.model.transaction import Transacted, Transaction
@@ -56,6 +56,7 @@ class OpenTransaction:
         self._context = copy_context()
         self._place: int | None = None
         self._deadline: float | None = None
+        self._limit: Limit | None = None
         self.delivery: Delivery | None = None
         self.change: Change | None = None
         self.failure: BaseException | None = None
@@ -88,9 +89,10 @@ class OpenTransaction:
 
     def execute_here(self, connection: Any) -> Any:
         """Call the user's code on this thread."""
-        running, timeout = self._running, self._running.call.options.timeout
-        if timeout is not None:
-            self._deadline = monotonic() + timeout.total_seconds()
+        running = self._running
+        self._limit = running.limit()
+        if self._limit is not None:
+            self._deadline = monotonic() + self._limit.seconds
         try:
             value = self._context.run(running.fn, connection, *running.call.args, **running.call.kwargs)
             if asyncio.iscoroutine(value):
@@ -110,9 +112,8 @@ class OpenTransaction:
         return value
 
     def _too_late(self, error: BaseException | None) -> StepTimeout:
-        assert self._running.call.options.timeout is not None
-        limit_s = self._running.call.options.timeout.total_seconds()
-        late = StepTimeout(f"the transaction took longer than its timeout of {limit_s:g} s; it was rolled back.")
+        assert self._limit is not None
+        late = self._limit.passed("transaction, which was rolled back,")
         late.__cause__ = error
         return late
 
