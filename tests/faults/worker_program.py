@@ -18,6 +18,7 @@ from tests.faults.workflows import (
     register_answer,
     register_chain,
     register_clock,
+    register_family,
     register_group,
     register_hedge,
     register_listen,
@@ -31,6 +32,7 @@ async def main(url: str, ledger: Path) -> None:
     register_hedge(kagzi, Ledger(ledger))
     register_group(kagzi, Ledger(ledger))
     register_clock(kagzi)
+    register_family(kagzi, Ledger(ledger))
     register_listen(kagzi)
     register_answer(kagzi)
     for register in (register_persist, register_resume, register_deadly):

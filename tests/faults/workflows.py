@@ -174,3 +174,23 @@ async def _wall_clock() -> float:
 def step_id(place: int) -> str:
     """The identity of the chain's step at a place from 1."""
     return f"0/step-{place}#1"
+
+
+def register_family(kagzi: Kagzi, ledger: Ledger) -> Workflow[[int], list[str]]:
+    """A parent with children that start together, of which each executes one step; it gives the children's tokens."""
+    steps = Steps(ledger)
+
+    @kagzi.workflow("child", version=1)
+    async def child(ctx: WorkflowContext, pace: Pace) -> str:
+        if pace.nap_s:
+            await ctx.sleep("nap", pace.nap_s)
+        return await ctx.step("work", steps.work, "", pace)
+
+    @kagzi.workflow("parent", version=1)
+    async def parent(ctx: WorkflowContext, children: int) -> list[str]:
+        paces = [Pace(work_s=0.01 * place, nap_s=0.1 * (place % 3)) for place in range(children)]
+        first = await ctx.start_child("first", child, paces[0])
+        others = await ctx.gather(*(ctx.child("other", child, pace) for pace in paces[1:]))
+        return [await first.result(), *others]
+
+    return parent

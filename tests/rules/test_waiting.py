@@ -11,7 +11,7 @@ from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Step, StepKind, StepStatus
 from kagzi.model.worker import RegisteredWorker, WorkerState
-from kagzi.rules.waiting import unserved, waits
+from kagzi.rules.waiting import unserved, waits, with_statuses
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 AGO, AHEAD = NOW - timedelta(seconds=90), NOW + timedelta(hours=3)
@@ -171,3 +171,17 @@ def test_a_run_whose_worker_is_gone_waits_for_recovery() -> None:
 
     assert lapsed[0].startswith("recovery: worker 'w1', whose lease ran out at 2026-05-04T11:58:30+00:00 is gone")
     assert unknown[0].startswith("recovery: worker 'w1' is gone")
+
+
+def test_a_run_in_a_worker_s_hands_names_the_children_that_it_awaits() -> None:
+    child = a_step(step_id="0/ship#1", name="ship", kind=StepKind.CHILD, status=StepStatus.RUNNING, child_run_id="c1")
+
+    assert in_hand(child, worker=a_worker()) == ["child 'ship' (c1)"]
+
+
+def test_children_are_named_with_how_they_stand() -> None:
+    texts = ["child 'ship' (c1)", "child 'bill' (c2)", "signal 'go'"]
+
+    named = with_statuses(texts, {"c1": RunStatus.SLEEPING})
+
+    assert named == ["child 'ship' (c1, SLEEPING)", "child 'bill' (c2)", "signal 'go'"]

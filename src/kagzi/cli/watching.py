@@ -68,6 +68,8 @@ def step_line(step: Step) -> str:
         line += f"  attempt {step.attempts}{most} failed, the next at {clock_time(step.wake_at or datetime.now(UTC))}"
     elif step.attempts > 1:
         line += f"  attempt {step.attempts}"
+    if step.child_run_id is not None:
+        line += f"  run {step.child_run_id}"
     if step.error is not None:
         line += f"  {printable(step.error.type)}: {printable(step.error.message)}"
     elif step.status == "COMPLETED" and step.kind is StepKind.STEP:

@@ -38,7 +38,15 @@ async def explain(link: Link, run_id: str) -> tuple[Run, list[str]]:
         raise RunNotFound(run_id)
     open_steps, workers, now = await _look(link, stored)
     run = as_run(stored, link.payloads, open_steps=open_steps)
-    return run, waiting.waits(run, [as_step(step, link.payloads) for step in open_steps], workers, now=now)
+    texts = waiting.waits(run, [as_step(step, link.payloads) for step in open_steps], workers, now=now)
+    return run, waiting.with_statuses(texts, await _children(link, open_steps))
+
+
+async def _children(link: Link, open_steps: list[StoredStep]) -> dict[str, RunStatus]:
+    """How the first of the children stand that are awaited."""
+    run_ids = [step.child_run_id for step in open_steps if step.child_run_id is not None][: waiting.CHILDREN_SHOWN]
+    found = await asyncio.gather(*(link.store.get(run_id) for run_id in run_ids))
+    return {child.run_id: child.status for child in found if child is not None}
 
 
 async def _look(link: Link, stored: StoredRun) -> tuple[list[StoredStep], list[RegisteredWorker], datetime]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from kagzi.model.run import Run, RunStatus
-from kagzi.model.step import Step, StepStatus
+from kagzi.model.step import Step, StepKind, StepStatus
 from kagzi.model.worker import RegisteredWorker
+
+CHILDREN_SHOWN = 10
+
+
+def with_statuses(texts: Iterable[str], children: Mapping[str, RunStatus]) -> list[str]:
+    """The same, with the status of each child that is named, by its run_id."""
+    named = list(texts)
+    for run_id, status in children.items():
+        named = [text.replace(f"({run_id})", f"({run_id}, {status})") for text in named]
+    return named
 
 
 def unserved(run: Run, workers: Sequence[RegisteredWorker]) -> str | None:
@@ -84,13 +94,15 @@ def _in_hand(run: Run, open_steps: Sequence[Step], workers: Sequence[RegisteredW
     if owner is None or not owner.holds_lease:
         lapsed = "" if owner is None else f", whose lease ran out at {_when(owner.lease_until)}"
         return [f"recovery: {name}{lapsed} is gone, and any other worker brings its runs back"]
-    executing = [step for step in open_steps if step.status is StepStatus.RUNNING]
+    executing = [step for step in open_steps if step.status is StepStatus.RUNNING and step.kind is not StepKind.CHILD]
+    children = [f"child {step.name!r} ({step.child_run_id})" for step in open_steps if step.kind is StepKind.CHILD]
     texts = [
         f"{step.kind.lower()} {step.name!r}, which {name} executes since {_when(step.started_at)}"
         + (f", {_span(now - step.started_at)}" if step.started_at is not None else "")
         + (f" (attempt {step.attempts})" if step.attempts > 1 else "")
         for step in executing
     ]
+    texts += children[:CHILDREN_SHOWN]
     texts += run.waiting_for
     return texts or [f"{name}, which has it in memory: no step has been executing for longer than a heartbeat"]
 
