@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -59,6 +60,13 @@ def spin(folder: str, name: str = "spin") -> None:
     _come_in(folder, name)
     while True:
         pass
+
+
+@step(executor="process")
+def spin_forgotten(folder: str, name: str) -> None:
+    """As `spin`, and the kernel has forgotten whose death to end at, as it does where a process changes its user."""
+    ctypes.CDLL(None).prctl(1, 0)
+    spin(folder, name)
 
 
 @step(executor="process")

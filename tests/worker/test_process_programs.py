@@ -76,6 +76,10 @@ def workers(any_database_url: str, folder: Path) -> Iterator[Workers]:
     for worker in workers.all:
         worker.kill()
         worker.wait()
+    told = [entry.read_text() for entry in folder.iterdir()]
+    for pid in (int(text) for text in told if text.isdigit()):  # where a test fails, or a step had started something
+        if computing.state_of(pid) not in (None, "Z"):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def test_a_worker_that_is_killed_takes_a_process_along_that_computes(workers: Workers, folder: Path) -> None:
@@ -85,6 +89,20 @@ async def test_a_worker_that_is_killed_takes_a_process_along_that_computes(worke
     worker.kill()
 
     await computing.dead(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no kernel is asked")
+async def test_a_process_that_changed_its_user_ends_with_its_worker_and_takes_along_what_it_started(
+    workers: Workers, folder: Path
+) -> None:
+    worker = workers.start("spin_forgotten")
+    pid = await computing.pid_of(folder, "spin_forgotten")
+    beside = await computing.pid_of(folder, "spin_forgotten-beside")
+
+    worker.kill()
+
+    await computing.dead(pid)
+    await computing.dead(beside)
 
 
 async def test_a_run_whose_worker_and_process_were_killed_goes_on_elsewhere(

@@ -34,6 +34,7 @@ from kagzi.engine.processes.messages import (
 from kagzi.errors import PayloadError
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_S = 1.0
 
 
 class _Line:
@@ -164,11 +165,11 @@ def _die_with(worker_pid: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != worker_pid:  # it was gone before we asked
             os._exit(1)
-    else:
-        threading.Thread(target=_watch, args=(worker_pid,), daemon=True).start()
+    # On Linux too, as the kernel forgets what it was asked for where a step changes its user or its rights.
+    threading.Thread(target=_watch, args=(worker_pid,), daemon=True).start()
 
 
 def _watch(worker_pid: int) -> None:
     while os.getppid() == worker_pid:
-        time.sleep(1.0)
-    os._exit(1)
+        time.sleep(_LOOK_S)
+    os.killpg(0, signal.SIGKILL)  # with what it has started
