@@ -18,7 +18,6 @@ LATER = {
 
 # Promises whose tests can't reach everything yet. They need tests for what is there; the rest comes with its line.
 PARTLY = {
-    "P20": "the first ending wins; there are no signals and no cancelling to race it with yet",
     "P22": "a poisonous run is set aside; there is no `handle.retry()` yet",
 }
 
