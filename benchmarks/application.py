@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import perf_counter
 
 from kagzi import Kagzi, Signal, Workflow, WorkflowContext
 
@@ -20,7 +21,7 @@ class Application:
     fan_out: Workflow[[int], int]
     grouped: Workflow[[int], int]
     sleeper: Workflow[[float], int]
-    waiter: Workflow[[], int]
+    waiter: Workflow[[], float]
 
 
 async def same(number: int) -> int:
@@ -54,9 +55,10 @@ async def sleeper(ctx: WorkflowContext, until: float) -> int:
     return await ctx.step("same", same, 1)
 
 
-async def waiter(ctx: WorkflowContext) -> int:
-    """A wait for a signal."""
-    return await ctx.wait_for(PING)
+async def waiter(ctx: WorkflowContext) -> float:
+    """A wait for a signal; gives when the body had it, by a clock that all processes of a machine share."""
+    await ctx.wait_for(PING)
+    return perf_counter()
 
 
 def application(url: str | None = None) -> Application:

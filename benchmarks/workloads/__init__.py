@@ -50,7 +50,7 @@ WORKLOADS = {
         title="one parallel group of up to {steps} branches", measure=groups.measure, load=Load(runs=5, steps=10_000)
     ),
     "w10": Workload(
-        title="signal to a parked run, until the run has ended, idle system",
+        title="signal to a parked run, until its body has it, idle system",
         measure=signals.measure,
         load=Load(runs=200),
     ),

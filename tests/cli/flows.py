@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kagzi import Kagzi, RetryPolicy, WorkflowContext
+from kagzi import Kagzi, RetryPolicy, Signal, WorkflowContext
 
 app = Kagzi()
 
@@ -43,6 +43,12 @@ async def fail(ctx: WorkflowContext) -> None:
 async def nap(ctx: WorkflowContext, seconds: float) -> str:
     await ctx.sleep("doze", seconds)
     return "rested"
+
+
+@app.workflow("listen")
+async def listen(ctx: WorkflowContext) -> str:
+    """A wait for a word."""
+    return await ctx.wait_for(Signal("word", str))
 
 
 @app.workflow("slow")

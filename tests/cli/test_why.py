@@ -41,6 +41,14 @@ def test_a_run_whose_step_takes_long_names_it(sqlite_url: str, tmp_path: Path) -
         wait_until(lambda: "step 'work', which worker" in answer("why", "mine", url=sqlite_url)["waits_for"][0])
 
 
+def test_a_run_that_waits_for_a_signal_names_it_until_it_comes(any_database_url: str) -> None:
+    with a_worker(url=any_database_url):
+        answer("run", "listen", "--detach", "--id", "mine", url=any_database_url)
+        wait_until(lambda: answer("why", "mine", url=any_database_url)["waits_for"] == ["signal 'word'"])
+        answer("runs", "signal", "mine", "word", "--value", '"come"', url=any_database_url)
+        wait_until(lambda: answer("runs", "show", "mine", url=any_database_url)["output"] == "come")
+
+
 def test_a_run_that_is_not_there_gives_status_1(sqlite_url: str) -> None:
     answer("db", "migrate", url=sqlite_url)
 
