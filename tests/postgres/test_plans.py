@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from kagzi.settings import Settings
-from kagzi.store.postgres import cancelling, claim, commit, health, mail, reading, start, workers
+from kagzi.store.postgres import cancelling, children, claim, commit, health, mail, reading, start, workers
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.connections import PLANNER
 from kagzi.store.postgres.store import PostgresStore
@@ -42,6 +42,7 @@ STATEMENTS = {
     "counters": mail._COUNTERS,
     "cancel": cancelling._CANCEL,
     "expire": cancelling._EXPIRE,
+    "forsaken": children._FORSAKEN,
     "unreceived": mail.UNRECEIVED,
     "answers": mail._ANSWERS,
     "value": mail._VALUE,

@@ -132,7 +132,10 @@ class Children:
         asyncio.get_running_loop().call_soon(self._resolved, call, answer)
 
     def _resolved(self, call: ChildCall[Any], answer: int | Exception) -> None:
-        if self._resolving.pop(call.step_id, None) is None or not self._owner.may_go_on:
+        if self._resolving.pop(call.step_id, None) is None:
+            return
+        if not self._owner.may_go_on:
+            self._owner.go_on()
             return
         if isinstance(answer, Exception):
             self._owner.submit(*self._recorder.child_refused(call, answer))

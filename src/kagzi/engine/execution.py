@@ -174,7 +174,7 @@ class Execution:
     @property
     def is_writing(self) -> bool:
         """Whether a result or an ending is on its way to the store."""
-        return self._committing > 0 or self._closing is not None
+        return self._committing > 0 or self._closing is not None or self._children.is_busy
 
     def drain(self) -> None:
         """Start nothing more: what is running finishes and becomes durable, then the run is given back."""

@@ -31,6 +31,7 @@ T = TypeVar("T")
 class Line:
     """A `Store` that is another one, seen from one process. Somebody else opens and closes that.
 
+    `queues` are those on which something was started, and from which is claimed.
     Once cut, it answers nothing: everything that was under way or comes later raises Died. `on_stir` is called after
     every answer.
     """
@@ -39,7 +40,7 @@ class Line:
         self._store = store
         self._witness = witness
         self._on_stir = on_stir
-        self._queues: dict[str, None] = {}
+        self.queues: dict[str, None] = {}
         self.is_cut = False
         self.under_way = 0
         self.writes = 0
@@ -68,14 +69,14 @@ class Line:
 
     async def start(self, runs: Sequence[NewRun]) -> list[Started]:
         self.writes += 1
-        self._queues.update((run.queue, None) for run in runs)
+        self.queues.update((run.queue, None) for run in runs)
         if self._witness is None:
             return await self._ask(self._store.start, runs)
         return await self._write("start of the run", lambda: self._ask(self._store.start, runs))
 
     async def commit(self, changes: Sequence[Change]) -> Committed:
         self.writes += 1
-        self._queues.update((start.run.queue, None) for change in changes for start in change.starts)
+        self.queues.update((start.run.queue, None) for change in changes for start in change.starts)
         if self._witness is None:
             return await self._ask(self._store.commit, changes)
         # One by one, so that a process can die between any two of them, as it could had they left apart.
@@ -95,7 +96,7 @@ class Line:
     async def claim(self, request: ClaimRequest) -> Claimed:
         """Claim from every queue that something was started on; the answer leaves out when to look again."""
         self.claims_asked = number = self.claims_asked + 1
-        queues = tuple({**dict.fromkeys(request.queues), **self._queues})
+        queues = tuple({**dict.fromkeys(request.queues), **self.queues})
         claimed = await self._ask(self._store.claim, msgspec.structs.replace(request, queues=queues))
         self.claims_answered, self.claimed = number, claimed
         # Real time would pass until then; who moves the clock has the worker look.

@@ -201,6 +201,7 @@ class Stage:
         await self._wait_for(lambda: not dead.steps.is_in_threads, self.deadline)
         await self.store.beat(Beat(worker=dead.key, lease=timedelta(microseconds=-1)))
         self.process = self._new_process()
+        self.process.line.queues.update(dead.line.queues)
         await self.process.begin()
         self._kagzi.rebind(self.process.connection)
         policy = RecoveryPolicy(poison_after=1_000_000, poison_error=encode_error(poison_error(crashes=1_000_000)))
