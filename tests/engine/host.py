@@ -284,7 +284,7 @@ class World:
 
     def cancel(self, reason: str) -> None:
         """Order the run to end; a process that has it in memory hears of it."""
-        error = encode_error(cancelled_error(reason, now=self.clock_.store_now))
+        error = encode_error(cancelled_error(reason))
         self.memory.post(CANCEL, error, self.clock_.store_now, kind=MessageKind.CANCEL)
         self.bring_mail()
 

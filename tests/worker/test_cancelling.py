@@ -349,6 +349,19 @@ async def test_what_has_ended_or_is_not_there_can_not_be_cancelled(kagzi: Kagzi)
         assert await handle.result(timeout=30) == "done"
 
 
+async def test_a_process_that_has_done_nothing_else_can_cancel(any_database_url: str) -> None:
+    async def never(ctx: WorkflowContext) -> None:
+        return None
+
+    async with Kagzi(any_database_url) as kagzi:
+        runs = [await kagzi.register_workflow(name, never).options(delay=60).start() for name in ("one", "two")]
+
+    for run, end in zip(runs, (WorkflowHandle.cancel, WorkflowHandle.terminate), strict=True):
+        async with Kagzi(any_database_url) as fresh:
+            await end(fresh.handle(run.run_id))
+            assert await fresh.handle(run.run_id).status() == "CANCELLED"
+
+
 async def test_a_reason_is_kept_whatever_it_holds(kagzi: Kagzi) -> None:
     @kagzi.workflow
     async def never(ctx: WorkflowContext) -> None:

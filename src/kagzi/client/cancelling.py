@@ -21,7 +21,7 @@ async def cancel(link: Link, run_id: RunId, *, reason: str | None, at_once: bool
         raise TypeError(f"the reason of a cancellation is text, not {type(reason).__name__}.")
     if reason is not None:
         reason = shortened(reason, limit=_REASON_LIMIT)
-    error = encode_error(cancelled_error(reason, now=link.clock.now()))
+    error = encode_error(cancelled_error(reason))
     order = CancelOrder(namespace=link.settings.namespace, run_id=run_id, error=error, at_once=at_once)
     (answer,) = await link.store.cancel([order])
     if answer.outcome is CancelOutcome.NOT_FOUND:

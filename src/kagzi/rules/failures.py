@@ -152,14 +152,16 @@ def decode_error(text: str) -> StepError:
         return StepError(kind=ErrorKind.UNKNOWN, type="Unreadable", message=f"the stored error can't be read: {error}")
 
 
-def cancelled_error(reason: str | None, *, now: datetime) -> StepError:
-    """What a run ends with that somebody cancelled; the reason is in its context, too, where one was given."""
+def cancelled_error(reason: str | None) -> StepError:
+    """What a run ends with that somebody cancelled; the reason is in its context, too, where one was given.
+
+    It has no time: who cancels need not know the store's, and the record or the run's end has it.
+    """
     return StepError(
         kind=ErrorKind.CANCELLED,
         type="WorkflowCancelled",
         message="the run was cancelled." if reason is None else reason,
         context={} if reason is None else {"reason": reason},
-        occurred_at=now,
     )
 
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from kagzi.engine.execution import SECOND_LOOK
-from kagzi.engine.time import Alarm
 from kagzi.errors import StoreUnavailable
 from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.run import WorkerKey
 from kagzi.rules import lifecycle
+from kagzi.worker.appointment import Appointment
 
 if TYPE_CHECKING:
     from kagzi.worker.worker import Worker
@@ -37,8 +37,7 @@ class Claiming:
         self._more_due = False
         self._reconcile = False
         self._stopping = False
-        self._alarm: Alarm | None = None
-        self._alarm_due: datetime | None = None
+        self._appointment = Appointment(worker.clock, self._wake.set)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -48,19 +47,7 @@ class Claiming:
 
     def falls_due(self, when: datetime) -> None:
         """A run falls due at `when`: look then, if not before."""
-        if self._alarm is not None and self._alarm_due is not None and self._alarm_due <= when:
-            return
-        self._disarm()
-        self._alarm, self._alarm_due = self._worker.clock.call_at(when, self._ring), when
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._wake.set()
-
-    def _disarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._appointment.at(when)
 
     def slot_freed(self) -> None:
         """A slot is free: look, where the last claim left runs behind."""
@@ -84,7 +71,7 @@ class Claiming:
             await self._reconsider()
             await self._claim_on()
         finally:
-            self._disarm()
+            self._appointment.cancel()
 
     async def _reconsider(self) -> None:
         """Have runs looked at again that other code did not fit: what has just been registered may."""

@@ -9,10 +9,10 @@ import random
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from kagzi.engine.time import Alarm
 from kagzi.errors import StoreUnavailable
 from kagzi.model.cancelling import Expiry
 from kagzi.rules.failures import encode_error, run_timeout_error
+from kagzi.worker.appointment import Appointment
 
 if TYPE_CHECKING:
     from kagzi.worker.worker import Worker
@@ -29,24 +29,11 @@ class Deadlines:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._wake = asyncio.Event()
-        self._alarm: Alarm | None = None
-        self._alarm_due: datetime | None = None
+        self._appointment = Appointment(worker.clock, self._wake.set)
 
     def falls_due(self, when: datetime) -> None:
         """A deadline passes at `when`: look then, if not before."""
-        if self._alarm is not None and self._alarm_due is not None and self._alarm_due <= when:
-            return
-        self._disarm()
-        self._alarm, self._alarm_due = self._worker.clock.call_at(when, self._ring), when
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._wake.set()
-
-    def _disarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._appointment.at(when)
 
     async def run(self) -> None:
         """Look for ever."""
@@ -68,7 +55,7 @@ class Deadlines:
                     async with asyncio.timeout(wait_s * random.uniform(0.6, 1.0)):
                         await self._wake.wait()
         finally:
-            self._disarm()
+            self._appointment.cancel()
 
     async def _look(self) -> bool:
         """End runs whose time is over; whether there are more."""

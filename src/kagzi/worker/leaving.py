@@ -80,7 +80,7 @@ class Leaving:
         return left.more
 
     async def _end(self, children: Sequence[Forsaken], why: str) -> None:
-        error = encode_error(cancelled_error(why, now=self._worker.clock.now()))
+        error = encode_error(cancelled_error(why))
         orders = [
             CancelOrder(namespace=self._worker.namespace, run_id=child.run_id, error=error, at_once=child.at_once)
             for child in children
