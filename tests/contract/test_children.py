@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
 import msgspec
 import pytest
 
@@ -18,6 +21,7 @@ from tests.contract.builders import (
     POISON_ERROR,
     a_change,
     a_policy,
+    a_request,
     a_run,
     a_run_id,
     asleep,
@@ -142,6 +146,30 @@ async def test_a_parent_that_parks_in_the_same_commit_is_due(store: Store, worke
 
         assert committed.outcomes == (Applied.APPLIED, Applied.APPLIED)
         assert (woken.run_id, len(woken.mail)) == (parent.run_id, 1)
+
+
+async def test_an_end_and_a_park_at_the_same_time_lose_no_wake_up(store: Store, worker: WorkerKey) -> None:
+    """P14, 1,000 times: whichever commit comes first, the parent is due and has its mail."""
+    for _ in range(10):
+        parents = [await start_and_claim(store, worker) for _ in range(100)]
+        starts = {parent.run_id: a_start(parent) for parent in parents}
+        await store.commit([starting(parent, starts[parent.run_id]) for parent in parents])
+        children = (await store.claim(a_request(worker, slots=100))).claims
+        changes = [
+            *(Change(run_id=parent.run_id, fence=parent.fence, transition=asleep(inbox=0)) for parent in parents),
+            *(ending(child, completed()) for child in children),
+        ]
+        random.shuffle(changes)
+
+        committed = await asyncio.gather(*(store.commit([change]) for change in changes))
+        woken = (await store.claim(a_request(worker, slots=1000))).claims
+        for claim in woken:
+            await commit(store, Change(run_id=claim.run_id, fence=claim.fence, transition=completed()))
+
+        assert {answer.outcomes for answer in committed} == {(Applied.APPLIED,)}
+        assert {claim.run_id: [message.name for message in claim.mail] for claim in woken} == {
+            run_id: [start.run.run_id] for run_id, start in starts.items()
+        }
 
 
 async def test_many_children_that_end_at_once_are_all_told(store: Store, worker: WorkerKey) -> None:

@@ -112,6 +112,8 @@ def assert_only_lookups(name: str, plan: str) -> None:
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
             if name in ("claim", "claim further on", "reconsider", "count open", "backlog"):
                 wanted |= {"workflow_runs_claim"}
+            if name == "forsaken":
+                wanted |= {"workflow_runs_leaving", "workflow_runs_children"}
             if name == "expire":
                 wanted |= {"workflow_runs_deadline", "workflow_runs_start_deadline"}
             if name in ("owned", "recover", "count open", "find running", "counters"):

@@ -12,6 +12,7 @@ import pytest
 
 from kagzi.store.sqlite import (
     cancelling,
+    children,
     claim,
     commit,
     health,
@@ -57,6 +58,9 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "late": (cancelling._FIND_LATE, ("default", NOW, 100)),
     "next unbegun": (cancelling._NEXT_UNBEGUN, ("default",)),
     "next late": (cancelling._NEXT_LATE, ("default",)),
+    "parents that ended": (children._PARENTS, ("default", 100)),
+    "children left behind": (children._LEFT_BEHIND, ('["a"]', 100)),
+    "parents done": (children._DONE, ('["a"]',)),
     "unreceived": (mail._UNRECEIVED, ('["a"]',)),
     "receive": (commit._RECEIVE, ("a", 1, 1)),
     "mark received": (commit._MARK_RECEIVED, ("a", "s", 1)),
@@ -82,6 +86,9 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "count": (health._COUNT, ("default", "default", "order", 1, 0, NOW, 100)),
 }
 LOOKS_UP = {
+    "parents that ended": "workflow_runs_leaving (namespace=?)",
+    "children left behind": "workflow_runs_children (parent_run_id=?)",
+    "parents done": BY_RUN_ID,
     "alive": "PRIMARY KEY (key=?)",
     "first due": f"{LANE} AND available_at>?)",
     "due": f"{LANE} AND available_at>? AND available_at<?)",
