@@ -54,7 +54,10 @@ def test_a_public_verb_of_an_async_class_is_twinned_or_named_among_the_others(or
     assert verbs - set(twin) <= inside
 
 
-IN_WORKFLOWS = {"ParallelExecutor", "ParallelGroup", "StepBuilder", "StepCall", "WorkflowContext"}
+IN_WORKFLOWS = {
+    *("ParallelExecutor", "ParallelGroup", "StepBuilder", "StepCall", "WorkflowContext"),
+    *("ChildHandle", "UpdateRequest"),
+}
 """What bodies use, which have `SyncWorkflowContext` for plain functions."""
 
 

@@ -34,7 +34,7 @@ class StoredWorld(RetryingWorld):
     """One run in a store of its own. Each claim, and each answer to a commit, is what memory would say."""
 
     loop: asyncio.AbstractEventLoop
-    store: SqliteStore
+    kept: SqliteStore
     worker: WorkerKey
     choices = Choices(b"")
 
@@ -42,20 +42,20 @@ class StoredWorld(RetryingWorld):
         """Make the store; some of its answers are lost, by `choices`."""
         self.choices = choices
         self.loop = asyncio.new_event_loop()
-        self.store = SqliteStore("sqlite://", Settings(), clock=lambda: self.clock_.store_now)
-        self.wait(self.store.open())
-        self.wait(self.store.migrate())
+        self.kept = SqliteStore("sqlite://", Settings(), clock=lambda: self.clock_.store_now)
+        self.wait(self.kept.open())
+        self.wait(self.kept.migrate())
         new_run = NewRun(
             run_id=RUN_ID, namespace="default", workflow="program", version=1, input=a_claim(self.memory).input
         )
-        self.wait(self.store.start([new_run]))
+        self.wait(self.kept.start([new_run]))
         self._register()
         return self
 
     def close(self) -> None:
         """Forget the store."""
         with closing(self.loop):
-            self.wait(self.store.close())
+            self.wait(self.kept.close())
 
     def wait(self, answer: Awaitable[T]) -> T:
         """Have the store do something, now."""
@@ -66,11 +66,11 @@ class StoredWorld(RetryingWorld):
         registration = Registration(
             key=self.worker, worker_id="worker", host="here", pid=1, slots=1, lease=_LEASE, **_SERVED
         )
-        self.wait(self.store.register(registration))
+        self.wait(self.kept.register(registration))
 
     def claim(self) -> Execution:
         """Take the run and execute it."""
-        (claimed,) = self.wait(self.store.claim(ClaimRequest(worker=self.worker, slots=1, **_SERVED))).claims
+        (claimed,) = self.wait(self.kept.claim(ClaimRequest(worker=self.worker, slots=1, **_SERVED))).claims
         stored = msgspec.structs.replace(claimed, crashes=0)  # which memory doesn't count
         execution = super().claim()
         expected = a_claim(self.memory)
@@ -82,8 +82,8 @@ class StoredWorld(RetryingWorld):
         super().crash()
         if self.memory.transition is None:
             self.memory.fence += 1  # so that the dead one can write nothing more
-        self.wait(self.store.beat(Beat(worker=self.worker, lease=timedelta(seconds=-1))))
-        self.wait(self.store.recover("default", RecoveryPolicy(poison_after=10**6, poison_error="{}")))
+        self.wait(self.kept.beat(Beat(worker=self.worker, lease=timedelta(seconds=-1))))
+        self.wait(self.kept.recover("default", RecoveryPolicy(poison_after=10**6, poison_error="{}")))
         self._register()
 
     def beat(self, steps: Sequence[RunningStep]) -> None:
@@ -103,7 +103,7 @@ class StoredWorld(RetryingWorld):
             )
             for step in steps
         )
-        self.wait(self.store.beat(Beat(worker=self.worker, lease=_LEASE, open_steps=shown)))
+        self.wait(self.kept.beat(Beat(worker=self.worker, lease=_LEASE, open_steps=shown)))
 
     def make_journal(self) -> HostJournal:
         """Make what takes changes to the store, and to memory."""
@@ -119,11 +119,11 @@ class _StoredJournal(HostJournal):
         """Make the first `count` changes durable at once. Where the answer is lost, they are sent again."""
         world, now = self._world, self._clock.store_now
         changes = [change for change, _ in self.waiting[:count]]
-        answer = world.wait(world.store.commit(changes))
+        answer = world.wait(world.kept.commit(changes))
         was_lost = world.choices.below(5) == 4
         if was_lost:
             self._clock.store_now += timedelta(milliseconds=1)
-            answer = world.wait(world.store.commit(changes))
+            answer = world.wait(world.kept.commit(changes))
         told: list[Callable[[], None]] = []
         for place, (change, listener) in enumerate(self.waiting[:count]):
             outcome, at = answer.outcomes[place], answer.earlier.get(place, answer.now)
