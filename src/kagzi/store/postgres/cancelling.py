@@ -28,11 +28,9 @@ held AS MATERIALIZED (
     FROM (
         SELECT run_id FROM asked
         UNION
-        -- Parents are told in the same transaction, and are locked in their place among the others.
-        SELECT c.parent_run_id FROM asked AS a CROSS JOIN LATERAL (
-            SELECT * FROM {{schema}}.workflow_runs AS c WHERE c.run_id = a.run_id
-        ) AS c
-        WHERE c.parent_run_id IS NOT NULL
+        -- Parents are told in the same transaction, and are locked in their place among the others. Not asked whether
+        -- there is one, or the planner would take the index of all children.
+        SELECT (SELECT c.parent_run_id FROM {{schema}}.workflow_runs AS c WHERE c.run_id = a.run_id) FROM asked AS a
         ORDER BY run_id
     ) AS t
     CROSS JOIN LATERAL (
