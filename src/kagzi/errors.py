@@ -196,10 +196,12 @@ class StepFailed(KagziError):
 
 
 class ChildFailed(StepFailed):
-    """A child workflow failed; `error` says why and `child_run_id` which."""
+    """A child workflow failed or was cancelled; `error` says why and `child_run_id` which, empty where it was not even
+    started."""
 
     def __init__(self, step: str, error: StepError, *, child_run_id: str) -> None:
         super().__init__(step, error)
+        self.args = (f"child {step!r} failed: {error.type}: {error.message}",)
         self.child_run_id = child_run_id
 
 
