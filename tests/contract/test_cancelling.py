@@ -206,6 +206,19 @@ async def test_an_order_is_found_by_whoever_parks_the_run_without_having_seen_it
     assert run.available_at < FAR_AHEAD - timedelta(days=1)
 
 
+async def test_a_run_that_fails_without_having_heard_of_the_order_is_due_at_once(store: Store) -> None:
+    """P14: its next attempt is not waited for."""
+    worker = await a_worker(store)
+    claim = await start_and_claim(store, worker)
+    await cancel(store, claim.run_id)
+    again = Transition(status=RunStatus.PENDING, wake_at=FAR_AHEAD, error="failed", reopened_seq=1)
+
+    await commit(store, a_change(claim, transition=again))
+
+    second = await claim_one(store, worker)
+    assert (second.attempts, [message.kind for message in second.mail]) == (2, [MessageKind.CANCEL])
+
+
 # -- deadlines -----------------------------------------------------------------------------------------------------
 
 EXPIRY = Expiry(run_error="run", start_error="start")

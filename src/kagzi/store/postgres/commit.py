@@ -246,11 +246,19 @@ _SET_REOPENED = """,
 """
 
 
+_PENDING = "WHEN 'PENDING' THEN coalesce(t.wake_at, now())"
+# Whoever was asked to end, and has failed without having heard of it, need not wait to be told.
+_PENDING_AGAIN = """WHEN 'PENDING' THEN CASE
+            WHEN t.reopened_seq IS NOT NULL AND w.cancel_asked_at IS NOT NULL THEN now() ELSE coalesce(t.wake_at, now())
+        END"""
+
+
 def _transited(*, again: bool) -> str:
     """The transitions of a batch; with `again`, those that begin another attempt of their run are among them."""
+    sets = _SET_TRANSITION.replace(_PENDING, _PENDING_AGAIN) + _SET_REOPENED if again else _SET_TRANSITION
     return f"""
 , transited AS (
-    UPDATE {{schema}}.workflow_runs AS w SET {_SET_TRANSITION} {_SET_REOPENED if again else ""}
+    UPDATE {{schema}}.workflow_runs AS w SET {sets}
     FROM ROWS FROM (
         unnest($5::text::integer[]),
         json_to_recordset($6::json) AS (

@@ -98,6 +98,9 @@ ON CONFLICT (run_id, step_id) DO UPDATE SET
 WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
 """
 
+# Whoever was asked to end, and has failed without having heard of it, need not wait to be told.
+_HURRY = "UPDATE workflow_runs SET available_at = ?2 WHERE run_id = ?1 AND cancel_asked_at IS NOT NULL"
+
 _TRANSITION = """
 UPDATE workflow_runs SET
     status = ?2, output = ?3, error = ?4, waits = ?5, worker_key = NULL,
@@ -232,6 +235,7 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
     now = session.now
     rows: list[tuple[Any, ...]] = []
     asleep: list[str] = []
+    again: list[str] = []
     for change in changes:
         transition = change.transition
         assert transition is not None
@@ -247,6 +251,7 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
             session.due = True
         if transition.reopened_seq is not None:
             session.connection.execute(_REOPEN, (change.run_id, transition.reopened_seq))
+            again.append(change.run_id)
         rows.append(
             (
                 change.run_id,
@@ -263,6 +268,7 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
         )
     if rows:
         session.connection.executemany(_TRANSITION, rows)
+        session.connection.executemany(_HURRY, [(run_id, now) for run_id in again])
     if asleep and not session.due:
         session.due = session.value(_ANY_DUE, (msgspec.json.encode(asleep).decode(), now)) is not None
 
