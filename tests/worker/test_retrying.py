@@ -21,7 +21,7 @@ from kagzi import (
     step,
     step_info,
 )
-from kagzi.model.run import Run
+from kagzi.model.run import Run, RunId
 from kagzi.model.worker import WorkerState
 from tests.app.applications import an_application, until, within
 from tests.app.watched_store import WatchedStore
@@ -111,6 +111,40 @@ async def test_a_step_that_answers_late_keeps_its_failures_in_its_history(kagzi:
     assert (shown.status, shown.attempts, shown.error) == (StepStatus.COMPLETED, 3, None)
     assert [failed.attempt for failed in shown.failed_attempts] == [1, 2]
     assert shown.failed_attempts[0].at <= shown.failed_attempts[1].at
+
+
+async def test_policies_cost_a_healthy_run_no_write(kagzi: Kagzi, store: WatchedStore) -> None:
+    async def five_steps(ctx: WorkflowContext) -> list[int]:
+        return [await ctx.step("number", number_of) for _ in range(5)]
+
+    async def number_of() -> int:
+        return step_info().attempt
+
+    kagzi.register_workflow("plain", five_steps)
+    kagzi.workflow("insured", retry=AT_ONCE, step_retry=IN_TEN_MINUTES)(five_steps)
+
+    written = []
+    async with kagzi:
+        for name in ("plain", "insured"):
+            store.trips.clear()
+            store.arguments.clear()
+            handle = await kagzi.start_workflow(name)
+            async with kagzi.create_worker():
+                await within(handle.result())
+            changes = [change for batch in store.arguments["commit"] for change in batch]
+            shapes = [
+                (len(change.records), len(change.failed), change.replaces, change.transition is None)
+                for change in changes
+            ]
+            rows = (
+                len(await store.real.steps(RunId(handle.run_id))),
+                len(await store.real.attempts(RunId(handle.run_id))),
+            )
+            written.append((store.trips["start"], store.trips["commit"], shapes, rows))
+
+    plain, insured = written
+    assert insured == plain
+    assert plain == (1, 6, [(1, 0, False, True)] * 5 + [(0, 0, False, False)], (5, 0))
 
 
 async def test_a_step_that_keeps_failing_fails_with_its_last_error(kagzi: Kagzi) -> None:
