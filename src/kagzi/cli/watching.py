@@ -11,7 +11,7 @@ import click
 
 from kagzi.cli.output import between, clock_time, printable, status_text, value_text
 from kagzi.clock import monotonic
-from kagzi.model.run import Run, RunStatus
+from kagzi.model.run import TERMINAL, Run, RunStatus
 from kagzi.model.step import Step, StepKind, StepStatus
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def follow(handle: WorkflowHandle[Any], *, pause_s: float = _PAUSE_S) -> A
 
     seen: dict[str, Step] = {}
     last: Run | None = None
-    while last is None or not last.status.is_terminal:
+    while last is None or last.status not in TERMINAL:
         began = monotonic()
         try:
             run = await handle.describe()  # before the operations: once it has ended, all of them are there
@@ -48,7 +48,7 @@ async def follow(handle: WorkflowHandle[Any], *, pause_s: float = _PAUSE_S) -> A
         if last is None or _news(run) != _news(last):
             yield run
         last = run
-        await asyncio.sleep(0 if run.status.is_terminal else max(pause_s, (monotonic() - began) * _SHARE))
+        await asyncio.sleep(0 if run.status in TERMINAL else max(pause_s, (monotonic() - began) * _SHARE))
 
 
 def _news(run: Run) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from kagzi.client import workers as registered
 from kagzi.client.link import Link
 from kagzi.client.views import as_run, as_step
 from kagzi.errors import RunNotFound
-from kagzi.model.run import MessageKind, Run, RunId, RunStatus, StoredRun
+from kagzi.model.run import TERMINAL, MessageKind, Run, RunId, RunStatus, StoredRun
 from kagzi.model.step import StoredStep
 from kagzi.model.worker import RegisteredWorker
 from kagzi.rules import waiting
@@ -20,7 +20,7 @@ async def describe(link: Link, stored: StoredRun) -> Run:
     """A run as people see it; one that is due tells why no worker takes it, where none does."""
     unreceived = await link.store.undelivered(stored.run_id) if stored.inbox else []
     unreceived = [message for message in unreceived if message.kind is not MessageKind.CANCEL]
-    if stored.status.is_terminal:
+    if stored.status in TERMINAL:
         return as_run(stored, link.payloads, unreceived=unreceived)
     if stored.status is RunStatus.RUNNING or stored.available_at is None:
         open_steps = await link.store.open_steps(stored.run_id)

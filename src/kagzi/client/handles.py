@@ -15,7 +15,7 @@ from kagzi.client.explaining import describe
 from kagzi.client.link import Link
 from kagzi.client.views import as_step
 from kagzi.errors import RunNotFound, WorkflowCancelled, WorkflowFailed
-from kagzi.model.run import Run, RunId, RunOutcome, RunStatus, StoredRun
+from kagzi.model.run import TERMINAL, Run, RunId, RunOutcome, RunStatus, StoredRun
 from kagzi.model.step import Step, StoredAttempt
 from kagzi.rules.failures import decode_error
 
@@ -133,7 +133,7 @@ class WorkflowHandle(Generic[R]):
         steps = await store.steps(self._run_id)
         is_over = False
         if not steps or any(step.seq is None for step in steps):
-            is_over = (await self._stored()).status.is_terminal
+            is_over = (await self._stored()).status in TERMINAL
         failed: defaultdict[str, list[StoredAttempt]] = defaultdict(list)
         if any(step.error is not None or step.attempts > 1 for step in steps):
             for attempt in await store.attempts(self._run_id):

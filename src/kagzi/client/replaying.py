@@ -12,7 +12,7 @@ from kagzi.client.link import Link
 from kagzi.engine.replaying import replay
 from kagzi.errors import KagziError, RunNotFound
 from kagzi.model.claim import Claim
-from kagzi.model.run import RunFilter, RunId, RunStatus, StoredRun
+from kagzi.model.run import TERMINAL, RunFilter, RunId, RunStatus, StoredRun
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ async def replay_open(link: Link, *, workflow: str | None = None) -> AsyncIterat
 
 
 async def _replay_all(link: Link, runs: Sequence[StoredRun]) -> AsyncIterator[Replayed]:
-    ended = {run.run_id: run for run in runs if run.status.is_terminal}
+    ended = {run.run_id: run for run in runs if run.status in TERMINAL}
     for claim in await link.store.recall([run.run_id for run in runs]):
         replayed = await _replay(link, claim, ended.get(claim.run_id))
         if replayed.error is not None:

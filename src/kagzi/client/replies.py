@@ -8,7 +8,7 @@ import logging
 
 from kagzi.errors import RunClosed, StoreUnavailable
 from kagzi.model.message import Answered
-from kagzi.model.run import RunId
+from kagzi.model.run import TERMINAL, RunId
 from kagzi.store.protocol import Hint, Store
 
 logger = logging.getLogger("kagzi.client")
@@ -86,7 +86,7 @@ class Replies:
                 self._tell(answered)
 
     def _tell(self, answered: Answered) -> None:
-        if answered.reply is None and not answered.status.is_terminal:
+        if answered.reply is None and answered.status not in TERMINAL:
             return
         for waiter in self._waiters.pop((answered.run_id, answered.position), ()):
             if waiter.done():

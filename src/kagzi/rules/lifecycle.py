@@ -51,7 +51,7 @@ def failed_attempt(
         step_id=step_id,
         attempt=attempt,
         kind=error.kind,
-        message=error.message,
+        message=error.message.replace("\0", "\ufffd"),  # for people; `error` has it as JSON, whole
         error=encode_error(error),
         started_at=started_at,
         wake_at=None if wake_at is None else min(wake_at, _LATEST),

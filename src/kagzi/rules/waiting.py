@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from kagzi.model.run import Run, RunStatus
+from kagzi.model.run import TERMINAL, Run, RunStatus
 from kagzi.model.step import Step, StepKind, StepStatus
 from kagzi.model.worker import RegisteredWorker
 
@@ -54,7 +54,7 @@ def _gap(run: Run, what: str, taking: Sequence[RegisteredWorker]) -> str:
 
 def waits(run: Run, open_steps: Sequence[Step], workers: Sequence[RegisteredWorker], *, now: datetime) -> list[str]:
     """Everything that the run waits for, most important first. `workers` include those that ended lately."""
-    if run.status.is_terminal:
+    if run.status in TERMINAL:
         error = f": {run.error.type}: {run.error.message}" if run.error is not None else ""
         return [f"nothing: it ended {run.status} at {_when(run.finished_at)}{error}"]
     if run.status is RunStatus.RUNNING:
