@@ -258,9 +258,11 @@ async def test_the_time_of_a_new_attempt_begins_when_it_is_first_taken(store: St
     second = await claim_one(store, worker)
     await commit(store, a_change(second, transition=given_back()))
     third = await claim_one(store, worker)
+    await commit(store, a_change(third, a_record(2), transition=reopened(2)))
+    fourth = await claim_one(store, worker)
 
     run = await store.get(claim.run_id)
-    assert claim.started_at < second.started_at == third.started_at
+    assert claim.started_at < second.started_at == third.started_at < fourth.started_at
     assert run is not None
     assert run.started_at == claim.started_at
 

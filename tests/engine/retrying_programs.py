@@ -165,6 +165,8 @@ class RetryingMachine(Machine):
     def try_hard(self, part: Flaky) -> StepCall[Any]:
         """Call a flaky step."""
         retry_if = RetryPredicate.NEVER if part.never else None
+        if part.by_hand is NonRetryable:
+            retry_if = RetryPredicate.ON_ANY_ERROR
         ctx = self._ctx.options(retry=part.policy, retry_if=retry_if)
         call = ctx.step(part.name, partial(self._fail_at_first, part))
         self.note("asked", call.step_id)

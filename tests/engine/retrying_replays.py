@@ -140,6 +140,7 @@ class RetryingTrial:
         if doing == 10 * len(can) - 1:
             self._crash()
         elif doing == 10 * len(can) - 2 and choices.below(4) == 3:
+            world.steps.is_draining = True
             world.execution.drain()
         elif doing == 10 * len(can) - 3:
             world.beat(world.steps.running[: choices.below(3)])

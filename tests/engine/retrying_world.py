@@ -96,10 +96,12 @@ class RetryingRunner(HostRunner):
         self._durable = memory
         self._clock = clock
         self._begun_here: set[tuple[str, int]] = set()
+        self.is_draining = False
 
     def start(self, step: RunningStep) -> None:
         """Begin a step."""
         super().start(step)
+        assert not self.is_draining, "a step is begun though the worker drains"
         step_id, memory = step.call.step_id, self._durable
         assert step_id not in memory.earlier, f"{step_id} is executed though an earlier attempt of the run finished it"
         assert step.attempt == memory.noted[step_id] + 1, f"{step_id} is at {step.attempt}, and has forgotten failures"
@@ -123,12 +125,14 @@ class RetryingRunner(HostRunner):
         """The process is gone, or has let go of the run."""
         super().forget()
         self._begun_here.clear()
+        self.is_draining = False
 
 
 class RetryingWorld(World):
     """One run with a policy, and all that is durable of it."""
 
     memory: RetryingMemory
+    steps: RetryingRunner
 
     def __init__(
         self,

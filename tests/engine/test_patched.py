@@ -206,6 +206,19 @@ def test_a_step_that_was_tried_before_the_change_says_nothing_once_it_is_over() 
     assert markers(world) == ["patch/change#1"]
 
 
+def test_what_an_earlier_attempt_of_the_run_has_tried_says_nothing_of_where_this_one_is() -> None:
+    async def body(ctx: WorkflowContext) -> str:
+        if ctx.attempt == 2 and ctx.patched("change"):
+            return "new"
+        return await ctx.step("old", name_of, "old")
+
+    world = World(body)
+    world.memory.attempts, world.memory.reopened_seq, world.memory.fence = 2, 1, 1
+    world.memory.tries = {"0/old#1": Tries(used=1, earlier=1)}
+
+    assert world.finish().value == "new"
+
+
 def test_one_id_has_one_answer_in_a_run() -> None:
     async def loop(ctx: WorkflowContext) -> list[str]:
         return [await ctx.step("old", name_of, "old") for _ in range(4)]

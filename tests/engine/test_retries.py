@@ -14,7 +14,7 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.options import WorkflowOptions, workflow_options
 from kagzi.authoring.steps import step
 from kagzi.engine.endings import Ending
-from kagzi.errors import StepFailed
+from kagzi.errors import NonRetryable, RetryAfter, StepFailed
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.retry import RetryPolicy
 from kagzi.model.run import RunStatus
@@ -235,6 +235,35 @@ def test_what_is_given_at_the_call_goes_before_step_and_step_before_workflow() -
     assert [each.executions for each in flaky] == [3, 2, 4]
 
 
+def test_what_is_raised_by_hand_is_heeded_whatever_the_predicate_says() -> None:
+    for error, retry_if, executions in (
+        (NonRetryable("never"), RetryPredicate.ON_ANY_ERROR, 1),
+        (NonRetryable("never"), lambda _: True, 1),
+        (RetryAfter(1), RetryPredicate.NEVER, 3),
+        (RetryAfter(1), lambda _: False, 3),
+    ):
+        flaky = Flaky(9, error=error)
+
+        a_world(calling(flaky, retry=THRICE, retry_if=retry_if)).finish()
+
+        assert flaky.executions == executions, (error, retry_if)
+
+
+def test_jitter_is_the_same_whoever_reckons_it_and_another_for_each_execution() -> None:
+    policy = RetryPolicy.fixed(100, max_attempts=4, jitter=True)
+
+    def waits() -> list[float]:
+        world = a_world(calling(Flaky(9), retry=policy))
+        world.finish()
+        return [(each.wake_at - each.started_at).total_seconds() for each in world.memory.failures if each.wake_at]
+
+    first, second = waits(), waits()
+
+    assert first == second
+    assert len(set(first)) == 3
+    assert all(50 <= each <= 100 for each in first)
+
+
 # -- the run itself ----------------------------------------------------------------------------------------------
 
 
@@ -289,6 +318,51 @@ def test_an_error_that_can_not_pass_ends_the_run_at_once() -> None:
     outcome = world.finish()
 
     assert (outcome.status, world.memory.attempts) == (RunStatus.FAILED, 1)
+
+
+def test_the_predicate_of_a_run_decides_about_its_attempts() -> None:
+    for error, retry_if, attempts in (
+        (ConnectionError("no luck"), None, 3),
+        (ConnectionError("no luck"), RetryPredicate.NEVER, 1),
+        (NonRetryable("never"), RetryPredicate.ON_ANY_ERROR, 1),
+        (PermissionError("not you"), None, 1),
+        (PermissionError("not you"), RetryPredicate.ON_ANY_ERROR, 3),
+    ):
+        world = a_world(raising(error), workflow_options(retry=THRICE, retry_if=retry_if))
+
+        world.finish()
+
+        assert world.memory.attempts == attempts, (error, retry_if)
+
+
+def raising(error: Exception) -> Body:
+    """A body that raises."""
+
+    async def body(ctx: WorkflowContext) -> None:
+        raise error
+
+    return body
+
+
+def test_a_wait_is_not_shorter_for_a_clock_that_lags() -> None:
+    """P18: the store is a second further than is known here."""
+
+    async def body(ctx: WorkflowContext) -> None:
+        await ctx.options(retry=THRICE).step("call", Flaky(9))
+
+    world = a_world(body, workflow_options(retry=THRICE), park_after=COLD)
+    world.clock_.lag = timedelta(seconds=1)
+    due = []
+    for _ in range(3):
+        world.claim()
+        world.settle()
+        assert world.memory.transition is not None
+        assert world.memory.transition.wake_at is not None
+        due.append(world.memory.transition.wake_at - world.clock_.store_now)
+        world.clock_.reach(world.memory.transition.wake_at)
+
+    assert world.memory.attempts == 2
+    assert due == [timedelta(seconds=10)] * 3
 
 
 def test_a_timeout_of_an_earlier_attempt_bounds_the_next_anew() -> None:

@@ -233,6 +233,25 @@ async def test_a_run_that_failed_shows_when_its_next_attempt_is(kagzi: Kagzi) ->
     assert run.finished_at is None
 
 
+async def test_in_a_later_attempt_of_its_run_a_step_shows_how_often_it_failed_in_that(any_database_url: str) -> None:
+    kagzi = an_application(any_database_url, park_after=timedelta(hours=1))
+
+    @kagzi.workflow(retry=RetryPolicy.fixed(0, max_attempts=2))
+    async def call(ctx: WorkflowContext) -> str:
+        policy = AT_ONCE if ctx.attempt == 1 else IN_TEN_MINUTES
+        return await ctx.options(retry=policy).step("call", Flaky(9))
+
+    async with kagzi, kagzi.create_worker():
+        handle = await call.start()
+        await until(lambda: has_failed(handle, 4))
+        run, (shown,) = await handle.describe(), await handle.history()
+
+    (waiting_for,) = run.waiting_for
+    assert waiting_for.startswith("step 'call' is retrying: 1 of 3 attempts failed")
+    assert run.attempts == 2
+    assert (shown.status, shown.attempts, shown.max_attempts) == (StepStatus.RETRYING, 4, 6)
+
+
 async def has_attempts(handle: Any, count: int) -> bool:
     run: Run = await handle.describe()
     return run.attempts >= count
@@ -319,13 +338,13 @@ async def test_a_crash_in_a_later_attempt_of_the_run_takes_no_execution_from_a_s
     async def fail() -> None:
         attempt = step_info().attempt
         numbers.append(attempt)
-        if attempt == 3:
-            await gates.enter("third")
+        if attempt == 4:
+            await gates.enter("fourth")
         raise ConnectionError(f"failure {attempt}")
 
     @kagzi.workflow(retry=RetryPolicy.fixed(0, max_attempts=2))
     async def visit(ctx: WorkflowContext) -> None:
-        policy = RetryPolicy.fixed(0, max_attempts=2 if ctx.attempt == 1 else 3)
+        policy = AT_ONCE
         if ctx.attempt == 1:
             policy = RetryPolicy.exponential(0.001, 3600, multiplier=10**9, max_attempts=3, jitter=False)
         async with asyncio.timeout(1 if ctx.attempt == 1 else None):
@@ -333,15 +352,15 @@ async def test_a_crash_in_a_later_attempt_of_the_run_takes_no_execution_from_a_s
 
     async with kagzi, kagzi.create_worker() as worker:
         handle = await visit.start()
-        await gates.reached("third")
-        await until(lambda: is_shown_running(handle, 3))
+        await gates.reached("fourth")
+        await until(lambda: is_shown_running(handle, 4))
         await declare_dead(kagzi.store_in_use(), worker.key)
-        await gates.reached("third", times=2)
+        await gates.reached("fourth", times=2)
         gates.open_all()
         with pytest.raises(WorkflowFailed, match="failure 5"):
             await within(handle.result())
 
-    assert numbers == [1, 2, 3, 3, 4, 5]
+    assert numbers == [1, 2, 3, 4, 4, 5]
 
 
 async def test_a_step_that_nobody_waits_for_any_more_is_not_shown_as_retrying(kagzi: Kagzi) -> None:
