@@ -25,7 +25,7 @@ from kagzi.cli.sending import signal
 if TYPE_CHECKING:
     from kagzi.app.kagzi import Kagzi
     from kagzi.model.error import StepError
-    from kagzi.model.run import TERMINAL, Run
+    from kagzi.model.run import Run
     from kagzi.model.step import Step
 
 
@@ -139,7 +139,7 @@ async def run_id_of(kagzi: Kagzi, which: str) -> str:
 def _tell(run: Run, under_way: str) -> None:
     if wants_json():
         echo_json(run_as_json(run))
-    elif run.status in TERMINAL:
+    elif run.finished_at is not None:
         click.echo(f"Run {run.run_id} is {run.status}.")
     else:
         click.echo(f"Run {run.run_id} {under_way}; it is {run.status}.")
