@@ -70,6 +70,15 @@ def spin_forgotten(folder: str, name: str) -> None:
 
 
 @step(executor="process")
+def spin_elsewhere(folder: str) -> None:
+    """Compute for ever in the process group of the worker."""
+    os.setpgid(0, os.getpgid(os.getppid()))
+    _come_in(folder, "spin")
+    while True:
+        pass
+
+
+@step(executor="process")
 def nap(seconds: float) -> str:
     time.sleep(seconds)
     return "rested"

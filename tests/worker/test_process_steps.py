@@ -169,6 +169,19 @@ async def test_a_timeout_kills_the_process_and_what_it_has_started(kagzi: Kagzi,
     assert result == 45
 
 
+async def test_a_timeout_kills_a_process_that_has_left_its_group(kagzi: Kagzi, folder: Path) -> None:
+    @kagzi.workflow
+    async def work(ctx: WorkflowContext) -> None:
+        await ctx.options(timeout=0.5).step("spin", computing.spin_elsewhere, str(folder))
+
+    async with kagzi, kagzi.create_worker():
+        handle = await work.start()
+        pid = await computing.pid_of(folder, "spin")
+        with pytest.raises(WorkflowFailed, match=r"its timeout of 0\.5 s"):
+            await within(handle.result())
+        await computing.gone(pid)
+
+
 async def test_starting_the_process_and_waiting_for_one_are_no_part_of_a_steps_time(folder: Path) -> None:
     kagzi = an_application("sqlite://", max_step_processes=1)
 

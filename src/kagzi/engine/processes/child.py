@@ -172,4 +172,6 @@ def _die_with(worker_pid: int) -> None:
 def _watch(worker_pid: int) -> None:
     while os.getppid() == worker_pid:
         time.sleep(_LOOK_S)
-    os.killpg(0, signal.SIGKILL)  # with what it has started
+    if os.getpgrp() == os.getpid():  # or else it has joined others, such as those of a supervisor
+        os.killpg(0, signal.SIGKILL)  # with what it has started
+    os._exit(1)

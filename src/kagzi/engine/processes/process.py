@@ -137,6 +137,7 @@ class StepProcess:
             self._killed = True
             with suppress(ProcessLookupError, PermissionError):  # all gone already
                 os.killpg(self.pid, signal.SIGKILL)
+            self._popen.kill()  # where it has left its group
 
     async def ended(self) -> None:
         """Wait until the process is gone and nothing is left of it."""
