@@ -19,7 +19,7 @@ def a_run_that_waits(policy: str, url: str, *, status: str) -> dict[str, Any]:
 
     def waits() -> bool:
         run = answer("runs", "show", "unlucky", url=url)
-        return run["status"] == status and any("is retrying" in each for each in run["waiting_for"])
+        return run["status"] == status and any(", retrying at " in each for each in run["waiting_for"])
 
     with a_worker(url=url):
         wait_until(waits)
@@ -42,7 +42,7 @@ def test_a_failing_step_is_shown_with_its_attempts_and_its_next_time(any_databas
     assert failed["error"]["message"] == "no \x1b[31manswer"
     assert "in answer_never" in failed["error"]["traceback"]
     assert datetime.fromisoformat(failed["at"]).tzinfo is not None
-    assert waits == f"step 'call' is retrying: 1 of 3 attempts failed, the next is at {step['wake_at']}"
+    assert waits == f"step 'call', retrying at {step['wake_at']}: 1 of 3 attempts failed"
     assert waits in text
     assert re.search(rf"RETRYING +step call +attempt 1 of 3 failed, the next at {wake_at:%H:%M:%S}", text)
     assert ERROR in text
@@ -56,7 +56,8 @@ def test_a_step_without_a_limit_is_shown_without_one(sqlite_url: str) -> None:
     (step,) = shown["steps"]
     assert step["max_attempts"] is None
     assert "attempt 1 failed, the next at" in text
-    assert "is retrying: 1 attempt failed, the next is at" in text
+    assert ", retrying at " in text
+    assert ": 1 attempt failed" in text
 
 
 def test_a_run_that_is_to_be_executed_again_is_shown_so(any_database_url: str) -> None:
@@ -68,7 +69,7 @@ def test_a_run_that_is_to_be_executed_again_is_shown_so(any_database_url: str) -
     (waits,) = shown["waiting_for"]
     assert (shown["attempts"], shown["finished_at"]) == (2, None)
     assert (step["status"], step["attempts"], step["max_attempts"]) == ("FAILED", 1, None)
-    assert waits == f"the run is retrying: 1 of 2 attempts failed, the next is at {shown['wake_at']}"
+    assert waits == f"the run, retrying at {shown['wake_at']}: 1 of 2 attempts failed"
     assert waits in " ".join(text.split())
     assert waits in " ".join(why.split())
     assert ERROR in text

@@ -114,6 +114,10 @@ async def test_a_run_fits_the_code_that_it_ran_on(any_database_url: str) -> None
         (renamed, ("- recorded: STEP 0/a#1", "+ code asks for: STEP 0/other#1")),
         (inserted, ("  STEP 0/a#1", "- waited for: TIMER 0/rest#1", "+ code asks for: STEP 0/new#1")),
         (quick, ("  STEP 0/a#1", "- waited for: TIMER 0/rest#1", "+ code ends here")),
+        (
+            raises,
+            ("  STEP 0/a#1", "- waited for: TIMER 0/rest#1", "+ code raises: LookupError: a defect of the new code"),
+        ),
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )
@@ -134,7 +138,7 @@ async def test_code_that_does_not_fit_a_sleeping_run_is_told_with_a_diff(
     [
         (goes_on, "+ code asks for: STEP 0/b#1"),
         (ends_otherwise, "+ code ends with: another result"),
-        (raises, "+ code ends with: LookupError"),
+        (raises, "+ code ends with: LookupError: a defect of the new code"),
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )

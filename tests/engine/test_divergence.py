@@ -197,7 +197,7 @@ CAUSES: dict[Body, str] = {
     turned_to_sleep: "step 'b' (0/b#1) is a timer now",
     moved_to_a_task: "step 'b' (0/b#1) is called in another task now, as 0.1/b#1",
     returned: "step 'b' (0/b#1) was removed",
-    raised: "step 'b' (0/b#1) was removed",
+    raised: "the code raises ValueError where step 'b' (0/b#1) was recorded",
     inserted_where_it_rests: "step 'new' (0/new#1) was inserted before timer 'rest' (0/rest#1)",
     inserted_beside_the_rest: "timer 'rest' (0/rest#1) is called in another task now, as 0.1/rest#1",
     rest_removed: "timer 'rest' (0/rest#1) was replaced by step 'c' (0/c#1)",

@@ -108,7 +108,7 @@ def test_a_long_wait_leaves_memory_and_says_what_it_is_for() -> None:
     assert (transition.status, transition.wake_at) == (RunStatus.SLEEPING, world.memory.failures[0].wake_at)
     assert transition.waits is not None
     (text,) = msgspec.json.decode(transition.waits)
-    assert text.startswith("step 'call' is retrying: 1 of 3 attempts failed, the next is at 2026-01-01T00:00:10")
+    assert text == "step 'call', retrying at 2026-01-01T00:00:10+00:00: 1 of 3 attempts failed"
 
 
 def test_a_run_that_is_claimed_before_the_next_execution_is_due_goes_on_waiting() -> None:

@@ -118,9 +118,9 @@ SINCE = "it is due since 2026-05-04T11:58:30+00:00, 90 s"
             ["timer 'rest' until then", "and then for a worker: no worker is up"],
         ),
         (
-            a_run(wake_at=AHEAD, waiting_for=("the run is retrying",), error=ERROR),
+            a_run(wake_at=AHEAD, waiting_for=("the run, retrying",), error=ERROR),
             [a_worker()],
-            ["the run is retrying"],
+            ["the run, retrying"],
         ),
         (a_run(wake_at=None, status=RunStatus.SLEEPING), [a_worker()], ["an event from outside"]),
         (
@@ -155,13 +155,13 @@ def in_hand(*steps: Step, worker: RegisteredWorker | None = None, **fields: Any)
 def test_a_run_in_a_worker_s_hands_tells_of_its_steps() -> None:
     executing = in_hand(a_step(), a_step(name="pay", attempts=3), worker=a_worker())
     retrying = in_hand(
-        a_step(status=StepStatus.RETRYING), worker=a_worker(), waiting_for=("step 'charge' is retrying: 1 of 5",)
+        a_step(status=StepStatus.RETRYING), worker=a_worker(), waiting_for=("step 'charge', retrying: 1 of 5",)
     )
     resting = in_hand(worker=a_worker())
 
     since = "which worker 'w1' executes since 2026-05-04T11:58:30+00:00, 90 s"
     assert executing == [f"step 'charge', {since}", f"step 'pay', {since} (attempt 3)"]
-    assert retrying == ["step 'charge' is retrying: 1 of 5"]
+    assert retrying == ["step 'charge', retrying: 1 of 5"]
     assert resting[0].startswith("worker 'w1', which has it in memory")
 
 

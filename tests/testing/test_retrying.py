@@ -58,9 +58,7 @@ async def test_a_stand_in_that_raises_is_tried_again_in_virtual_time(kagzi: Kagz
 
     assert early == days(0, 1, 2)
     assert (waiting.status, waiting.attempts, waiting.wake_at) == (StepStatus.RETRYING, 3, NEW_YEAR + timedelta(days=3))
-    assert run.waiting_for == (
-        "step 'ask' is retrying: 3 of 4 attempts failed, the next is at 2030-01-04T00:00:00+00:00",
-    )
+    assert run.waiting_for == ("step 'ask', retrying at 2030-01-04T00:00:00+00:00: 3 of 4 attempts failed",)
     assert (result, flaky.at) == ("answered at 4", days(0, 1, 2, 3))
     assert [failed.at for failed in finished.failed_attempts] == [NEW_YEAR + each for each in days(0, 1, 2)]
     assert took_s < 20

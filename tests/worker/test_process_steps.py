@@ -296,7 +296,8 @@ async def test_p9_a_step_that_waits_for_a_process_does_not_begin_once_the_lease_
         ("SIGSEGV", "killed by SIGSEGV"),
         ("SIGKILL", "killed by SIGKILL .* memory runs out"),
         ("fork", "exit status 3"),
-        ("close", "killed by SIGKILL"),
+        ("close", "let go of its line to the worker and went on"),
+        ("exec", "let go of its line to the worker and went on"),
     ],
 )
 async def test_a_process_that_dies_fails_its_own_step_and_no_other(

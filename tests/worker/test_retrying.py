@@ -85,9 +85,7 @@ async def test_a_failing_step_shows_how_often_it_failed_and_when_it_is_executed_
     assert (failed.attempt, failed.error.kind, failed.error.message) == (1, ErrorKind.NETWORK_ERROR, "no answer")
     assert "in __call__" in failed.error.traceback
     assert shown.started_at <= failed.at
-    assert run.waiting_for == (
-        f"step 'call' is retrying: 1 of 3 attempts failed, the next is at {shown.wake_at.isoformat()}",
-    )
+    assert run.waiting_for == (f"step 'call', retrying at {shown.wake_at.isoformat()}: 1 of 3 attempts failed",)
     assert run.status is (RunStatus.RUNNING if kept else RunStatus.SLEEPING)
     assert run.wake_at == (None if kept else shown.wake_at)
 
@@ -227,9 +225,7 @@ async def test_a_run_that_failed_shows_when_its_next_attempt_is(kagzi: Kagzi) ->
     assert run.wake_at is not None
     assert run.error is not None
     assert run.error.message == "no luck"
-    assert run.waiting_for == (
-        f"the run is retrying: 1 of 3 attempts failed, the next is at {run.wake_at.isoformat()}",
-    )
+    assert run.waiting_for == (f"the run, retrying at {run.wake_at.isoformat()}: 1 of 3 attempts failed",)
     assert run.finished_at is None
 
 
@@ -247,7 +243,8 @@ async def test_in_a_later_attempt_of_its_run_a_step_shows_how_often_it_failed_in
         run, (shown,) = await handle.describe(), await handle.history()
 
     (waiting_for,) = run.waiting_for
-    assert waiting_for.startswith("step 'call' is retrying: 1 of 3 attempts failed")
+    assert waiting_for.startswith("step 'call', retrying at ")
+    assert waiting_for.endswith(": 1 of 3 attempts failed")
     assert run.attempts == 2
     assert (shown.status, shown.attempts, shown.max_attempts) == (StepStatus.RETRYING, 4, 6)
 

@@ -30,7 +30,7 @@ def as_duration(duration: Duration, *, what: str) -> timedelta:
     else:
         raise TypeError(f"{what} must be seconds (a number) or a timedelta, not {type(duration).__name__}.")
     if span < timedelta(0):
-        raise ValueError(f"{what} is {span}; it can't be negative.")
+        raise ValueError(f"{what} is {span.total_seconds():g} seconds; it can't be negative.")
     return span
 
 

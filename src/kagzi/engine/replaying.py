@@ -15,7 +15,10 @@ from kagzi.model.claim import Claim
 from kagzi.model.run import RunStatus, StoredRun
 from kagzi.model.step import StepKind
 from kagzi.payloads import Payloads
+from kagzi.rules import failures
 from kagzi.rules.divergence import Mismatch, diverged, other_end, spelled
+
+_TOLD = 200
 
 
 class Replay:
@@ -92,7 +95,7 @@ class Replay:
             raise self._divergence((ending,), parked=False)
         error = None if outcome.cancelled() else outcome.exception()
         if outcome.cancelled() or error is not None:
-            raise other_end(ending, "an error" if error is None else type(error).__name__)
+            raise other_end(ending, _raised(self._body) or "a cancellation")
         where = f"the result of workflow {self._claim.workflow!r}"
         text, _ = self._definition.result.settle(outcome.result(), where=where)
         if self._payloads.show(text) != self._payloads.show(recorded):
@@ -105,8 +108,21 @@ class Replay:
             found=[spelled(step_id, kind_of(operation)) for step_id, operation in self._body.asked.items()],
             parked=parked,
             is_over=self._body.outcome is not None,
+            raised=_raised(self._body),
         )
         return diverged(mismatch, mentions=names_in(self._definition.fn).__contains__)
+
+
+def _raised(body: Body) -> str:
+    """What a body ended with, on one line, where it raised."""
+    outcome = body.outcome
+    if outcome is None or outcome.cancelled():
+        return ""
+    error = outcome.exception()
+    if error is None:
+        return ""
+    described = failures.describe(error, now=body.now)
+    return " ".join(f"{described.type}: {described.message[:_TOLD]}".split())
 
 
 def replay(claim: Claim, definition: Definition, payloads: Payloads, *, ended: StoredRun | None = None) -> None:

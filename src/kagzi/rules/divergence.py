@@ -20,7 +20,8 @@ class Mismatch:
     """A body at rest and a record that does not go on as the body does. Operations are spelled `KIND scope/name#1`.
 
     `matched` are the last operations that fitted, `expected` what the record goes on with, or, where `parked`, what the
-    run waits for that the body does not; `found` is what the body waits for, and `is_over` says that it has ended.
+    run waits for that the body does not; `found` is what the body waits for, and `is_over` says that it has ended, with
+    the error that it `raised` (`KeyError: 'price'`) where it did.
     """
 
     matched: Sequence[str]
@@ -28,6 +29,7 @@ class Mismatch:
     found: Sequence[str]
     parked: bool = False
     is_over: bool = False
+    raised: str = ""
 
 
 def spelled(step_id: str, kind: StepKind) -> str:
@@ -67,7 +69,9 @@ def _diff(mismatch: Mismatch) -> tuple[str, ...]:
     lines += [f"- ... and {len(mismatch.expected) - _SHOWN} more"] * (len(mismatch.expected) > _SHOWN)
     lines += [f"+ code asks for: {each}" for each in found[:_SHOWN]]
     lines += [f"+ ... and {len(found) - _SHOWN} more"] * (len(found) > _SHOWN)
-    if not found:
+    if mismatch.raised:
+        lines.append(f"+ code raises: {mismatch.raised}")
+    elif not found:
         lines.append("+ code ends here" if mismatch.is_over else "+ code asks for nothing")
     return tuple(lines)
 
@@ -79,6 +83,8 @@ def _guess(mismatch: Mismatch, mentions: Callable[[str], bool]) -> str:
     if " " not in mismatch.expected[0] or "/" not in mismatch.expected[0]:
         return "the code goes on where the run had ended"
     first = _Operation.read(mismatch.expected[0])
+    if mismatch.raised:
+        return f"the code raises {mismatch.raised.partition(':')[0]} where {first.told} was recorded"
     found = [_Operation.read(each) for each in mismatch.found]
     new = [each for each in found if str(each) not in mismatch.expected]
     later = [each for each in found if str(each) in mismatch.expected[1:]]

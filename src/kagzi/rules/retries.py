@@ -33,12 +33,17 @@ class RetryPredicate:
 
     @classmethod
     def on_error_kind(cls, *kinds: ErrorKind) -> RetryPredicate:
-        """Errors of these kinds."""
+        """Errors of these kinds. Raises ValueError where none is given, or for what is no kind."""
+        if not kinds:
+            raise ValueError("on_error_kind() takes at least one ErrorKind; for none there is RetryPredicate.NEVER.")
         return cls("on_error_kind", kinds=frozenset(ErrorKind(kind) for kind in kinds))
 
     @classmethod
     def on_types(cls, *types: type[BaseException]) -> RetryPredicate:
-        """Exceptions of these types and their subclasses. Raises TypeError for what is no exception type."""
+        """Exceptions of these types and their subclasses. Raises TypeError for what is no exception type, ValueError
+        where none is given."""
+        if not types:
+            raise ValueError("on_types() takes at least one exception type; for none there is RetryPredicate.NEVER.")
         for given in types:
             _check_type(given)
         return cls("on_types", types=types)
@@ -116,6 +121,6 @@ def _is_worth_it(error: StepError, exception: BaseException, retry_if: RetryIf |
 
 
 def retrying(what: str, *, made: int, most: int | None, at: datetime) -> str:
-    """Tell people that `what` failed and is executed again."""
+    """What a run waits for where `what` failed and is executed again."""
     count = f"{made} of {most} attempts" if most is not None else f"{made} attempt{'s' if made > 1 else ''}"
-    return f"{what} is retrying: {count} failed, the next is at {at.isoformat()}"
+    return f"{what}, retrying at {at.isoformat()}: {count} failed"

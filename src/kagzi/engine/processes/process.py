@@ -33,6 +33,9 @@ _LOOK_S = 1.0
 """A process that dies closes its end of the line. Where something that it started still holds it, it is missed after
 this."""
 
+_END_WITHIN_S = 0.5
+"""Between the moment that a dying process's files are closed and the one that its status is there."""
+
 _BEGIN_WITHIN_S = 120.0
 """For starting Python and importing the step's module; the step's own timeout counts from then on."""
 
@@ -152,10 +155,11 @@ class StepProcess:
 
     async def _live(self) -> None:
         """Hear what the process says until it ends, and bury it."""
+        hung_up = False
         try:
             await self._listen()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # it has ended, or was killed
+        except (asyncio.IncompleteReadError, ConnectionError):  # it has ended, or was killed, or says no more
+            hung_up = not self._killed and not await self._ends_by_itself()
         except Exception:
             logger.exception("What a step's process says can't be understood; it is killed.")
         finally:
@@ -164,7 +168,16 @@ class StepProcess:
                 self._writer.close()
         await self._reaped()
         if self._answer is not None and not self._answer.done():
-            self._answer.set_result(StepProcessDied(_obituary(self._popen.returncode)))
+            self._answer.set_result(StepProcessDied(_HUNG_UP if hung_up else _obituary(self._popen.returncode)))
+
+    async def _ends_by_itself(self) -> bool:
+        """Whether a process whose line is closed is about to end: a moment passes between the two."""
+        try:
+            async with asyncio.timeout(_END_WITHIN_S):
+                await self._reaped()
+        except TimeoutError:
+            return False
+        return True
 
     async def _listen(self) -> None:
         reader, self._writer = await asyncio.open_connection(sock=self._line)
@@ -193,6 +206,12 @@ class StepProcess:
             case Returned() | Raised():
                 if self._answer is not None and not self._answer.done():
                     self._answer.set_result(message)
+
+
+_HUNG_UP = (
+    "the step's process let go of its line to the worker and went on, as one that calls `exec` or closes all its files "
+    "does; it was killed, as nobody could have heard its result. Start other programs with `subprocess`."
+)
 
 
 def _obituary(status: int) -> str:
