@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from kagzi import Kagzi, WorkflowContext
-from kagzi.engine import execution
+from kagzi.engine import closings
 from kagzi.engine.endings import Ending
 from kagzi.engine.mentions import names_in
 from kagzi.model.run import RunStatus
@@ -307,7 +307,7 @@ async def test_a_stored_run_rests_under_wrong_code_and_ends_under_right_code(
     any_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And soon: it is looked at when the worker with that code registers, however long it would rest."""
-    monkeypatch.setattr(execution, "SECOND_LOOK", timedelta(hours=1))
+    monkeypatch.setattr(closings, "SECOND_LOOK", timedelta(hours=1))
     monkeypatch.setattr(claiming, "SECOND_LOOK", timedelta(hours=1))
     executed: list[str] = []
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from kagzi.authoring.children import ChildCall, ChildResult
@@ -80,9 +79,9 @@ class Children:
         """Whether children were started, as far as is known here."""
         return bool(self._begun) or any(record.child_run_id is not None for record in self._claim.history)
 
-    def describe(self, limit: int) -> list[str]:
+    def describe(self) -> Iterator[str]:
         """What the run waits for, for people to see."""
-        return [f"child {each.name!r} ({run_id})" for run_id, each in itertools.islice(self.awaited.items(), limit)]
+        return (f"child {each.name!r} ({run_id})" for run_id, each in self.awaited.items())
 
     def take_up(self) -> None:
         """Start what the body has called, or await what was started before. A plain callback only."""

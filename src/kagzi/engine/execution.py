@@ -10,54 +10,41 @@ same interleaving. Everything here runs in plain callbacks of the worker's event
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
 from kagzi.clock import monotonic
-from kagzi.engine.body import Body, kind_of
+from kagzi.engine.body import Body
 from kagzi.engine.children import Children
+from kagzi.engine.closings import Closings
+from kagzi.engine.correspondence import Correspondence
 from kagzi.engine.deliveries import Delivery
-from kagzi.engine.endings import Ending, ending_of, explained, stuck
-from kagzi.engine.history import PARKED_ON, History
-from kagzi.engine.journal import Journal
+from kagzi.engine.endings import Ending, ending_of, stuck
+from kagzi.engine.history import History
+from kagzi.engine.host import Host
 from kagzi.engine.loop import WorkflowSpins
 from kagzi.engine.recording import Begun, Consequence, Order, Receipt, Recorder, Retry
 from kagzi.engine.replaying import Replay
-from kagzi.engine.runner import RunningStep, StepRunner
-from kagzi.engine.time import Alarm, EngineClock
-from kagzi.engine.timers import Timer
+from kagzi.engine.runner import RunningStep
+from kagzi.engine.time import Alarm
 from kagzi.engine.transactions import OpenTransaction, carry_out
 from kagzi.engine.turns import Turns
 from kagzi.errors import KagziError
-from kagzi.model.change import Applied, Change, ParkedAt
-from kagzi.model.child import Forsaken
+from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
-from kagzi.model.message import CANCEL, Message
-from kagzi.model.run import MessageKind
+from kagzi.model.message import Message
 from kagzi.model.step import StepKind
 from kagzi.model.transaction import Transacted
-from kagzi.payloads import Payloads
-from kagzi.rules import failures, lifecycle
-from kagzi.rules.classification import Classifier
-from kagzi.rules.divergence import spelled
-from kagzi.rules.retries import Attempts, next_wait, retrying
-from kagzi.store.protocol import Store
+from kagzi.rules import lifecycle
 
 logger = logging.getLogger("kagzi.execution")
-
-SECOND_LOOK = timedelta(seconds=30)
-"""How long a run whose code doesn't fit rests before a worker, maybe with newer code, tries again."""
-
-_SHOWN = 10
 
 _LONG_RECORD = 20
 """Records from which on a parent waits in memory for the next of its children. Below, coming back costs nothing."""
@@ -65,41 +52,6 @@ _LONG_RECORD = 20
 _PATIENCE = timedelta(milliseconds=1)
 """How much longer a run stays in memory for each record. To come back it replays them, at about 30 µs each: a group of
 ten thousand timers that fire one after the other would otherwise do little else."""
-
-
-class Host(Protocol):
-    """What an execution needs of the worker around it."""
-
-    journal: Journal
-    runner: StepRunner
-    clock: EngineClock
-    payloads: Payloads
-    classifiers: Sequence[Classifier]
-    park_after: timedelta
-    cancel_grace: timedelta
-    body_warning_s: float
-    store_timeout_s: float
-
-    @property
-    def store(self) -> Store:
-        """Where transactions are carried out."""
-
-    @property
-    def namespace(self) -> str:
-        """Where its runs and their children are."""
-
-    @property
-    def may_start_steps(self) -> bool:
-        """Whether the worker still holds its lease (P9)."""
-
-    def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
-        """Have a child ended, or asked to end, and `then` called, as a plain callback, once that is durable."""
-
-    async def version_to_start(self, workflow: str, asked: int | None) -> int:
-        """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
-
-    def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
-        """The execution is over; `change` is what it wrote last, if that was durable."""
 
 
 class Execution:
@@ -127,17 +79,17 @@ class Execution:
         )
         self._timers = self._body.timers
         self._children = Children(self, claim, self._body, self._recorder, host)
+        self._mail = Correspondence(self, self._body, self._recorder, grace=host.cancel_grace)
+        self._closings = Closings(host, claim, definition, self._history, self._recorder, self._body)
         self._stays: Alarm | None = None
         self._active_at = claim.started_at
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
         self._consequences: deque[Consequence] = deque()
-        self._receiving: set[tuple[MessageKind, str]] = set()
         self._turns: Turns[Consequence] | None = None  # made for the first transaction
         self._closing: Change | None = None
         self._over = False
         self._draining = False
-        self._ordering = False
         self._is_overdue = False
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -241,7 +193,7 @@ class Execution:
         """Execute a step now, or when its next execution is due, or hand out what an earlier attempt made of it."""
         earlier = self._recorder.finished_earlier(call.step_id, StepKind.STEP)
         if earlier is not None:
-            self._submit(*self._recorder.handed_out(call, earlier))
+            self.submit(*self._recorder.handed_out(call, earlier))
         elif (timer := self._recorder.next_execution(call)) is not None:
             self._timers.add(timer)
         else:
@@ -263,12 +215,12 @@ class Execution:
             change, delivery = self._recorder.result(running, value)
         except Exception as error:  # PayloadError, ConfigError, or what a type's own hooks raise
             change, delivery = self._recorder.failure(running, error)
-        self._submit(change, delivery)
+        self.submit(change, delivery)
 
     def failed(self, running: RunningStep, error: BaseException) -> None:
         """The function raised, or took too long: make that durable."""
         if self._running.pop(running.call.step_id, None) is not None and not self._over:
-            self._submit(*self._recorder.failure(running, error))
+            self.submit(*self._recorder.failure(running, error))
 
     def abandoned(self, running: RunningStep) -> None:
         """The step could not be started, as the lease is gone: so is the run."""
@@ -283,7 +235,7 @@ class Execution:
         if self._recorder.has_earlier:
             for timer in [timer for timer in self._timers if self._recorder.is_over_already(timer)]:
                 self._timers.discard(timer.step_id)
-                self._submit(*self._recorder.firing(timer))
+                self.submit(*self._recorder.firing(timer))
         for timer in self._timers.pop_due(self._host.clock.now()):
             if timer.operation is None:
                 self._stop_steps()
@@ -294,13 +246,13 @@ class Execution:
             if isinstance(timer.operation, StepCall):
                 self._execute(timer.operation)
             else:
-                self._submit(*self._recorder.firing(timer))
+                self.submit(*self._recorder.firing(timer))
 
     def _record_patches(self) -> None:
         """Before anything that follows from an answer of `ctx.patched`; and not before the whole record fits."""
         patches = self._body.patches
         for marker in patches.fresh:
-            self._submit(*self._recorder.marking(marker))
+            self.submit(*self._recorder.marking(marker))
         patches.fresh.clear()
 
     def _alarm(self) -> None:
@@ -323,14 +275,14 @@ class Execution:
 
     def submit(self, change: Change, consequence: Consequence) -> None:
         """Have a change committed, and then what follows from it."""
-        self._submit(change, consequence)
-
-    def _submit(self, change: Change, consequence: Consequence) -> None:
         self._committing += 1
-        if self._turns is None or not self._turns.hold_back(change, consequence):
-            self._send(change, consequence)
+        turns = self._turns
+        if turns is None or not turns.hold_back(change, consequence):
+            self._consequences.append(consequence)
+            self._host.journal.submit(change, self)
 
     def _send(self, change: Change, consequence: Consequence) -> None:
+        """Send on what was held back."""
         self._consequences.append(consequence)
         self._host.journal.submit(change, self)
 
@@ -419,20 +371,11 @@ class Execution:
         if isinstance(consequence, Retry):
             self._body.fresh.append(consequence.call)
         elif isinstance(consequence, Order):
-            self._ordering = False
-            self._body.cancel(consequence.error, at)
-            self._limit_grace()
+            self._mail.ordered(consequence, at)
         elif isinstance(consequence, Begun):
             self._children.begun(consequence, taken=outcome is Applied.TAKEN)
         elif isinstance(consequence, Receipt):
-            self._receiving.discard((consequence.message.kind, consequence.message.name))
-            if not self._body.deliver(consequence, at):
-                self._put_back(consequence.message)
-
-    def _put_back(self, message: Message) -> None:
-        """Nobody waited for a message any more when it had been received: it stays for the next."""
-        self._body.mailbox.put_back(message)
-        self._submit(*self._recorder.putting_back(message))
+            self._mail.received(consequence, at)
 
     def refused(self, change: Change, error: Exception) -> None:
         """The store can't take what the run wants written: end the run, saying so."""
@@ -471,7 +414,7 @@ class Execution:
             if not self._committing:
                 self._end_overdue()
             return
-        if self._ordering or (self._body.mailbox and self._receive_order()):
+        if self._mail.is_ordering or (self._body.mailbox and self._mail.receive_order()):
             return  # nothing new begins until the body knows
         try:
             self._start_steps()
@@ -480,13 +423,13 @@ class Execution:
             return
         if not self._draining:
             if self._body.receives:
-                self._receive_mail()
+                self._mail.receive()
             if self._body.fresh_children:
                 self._children.take_up()
             if self._children.awaited and self._body.mailbox:
                 self._children.receive()
             if self._body.writes:
-                self._write()
+                self._mail.write()
         if self._draining:
             if not self.is_settling:
                 self.release()
@@ -506,49 +449,6 @@ class Execution:
         """Messages have come. A plain callback only."""
         self._body.mailbox.put(messages, inbox)
         self._alarm()
-
-    def _receive_order(self) -> bool:
-        """Record that the body is to be cancelled, where somebody ordered it; whether that is under way."""
-        order = self._body.mailbox.take(MessageKind.CANCEL, CANCEL)
-        if order is not None and self._body.order is None and not self._ordering:
-            self._ordering = True
-            self._submit(*self._recorder.cancelling(order))
-        return self._ordering
-
-    def _limit_grace(self) -> None:
-        """From the record on, whoever executes the run then, it has so long to clean up."""
-        until = self._body.ordered_at + self._host.cancel_grace
-        what = f"the end of its cancellation, by {until.isoformat()} at the latest"
-        self._timers.add(Timer(lifecycle.CANCELLATION, until, None, what=what))
-
-    def _receive_mail(self) -> None:
-        """Give messages to those who wait for them, first come first served.
-
-        Of each name one at a time: where it is received in vain, it must still come before the next.
-        """
-        body, recorder = self._body, self._recorder
-        if not body.mailbox and not recorder.has_earlier:
-            return
-        for step_id, receive in list(body.receives.items()):
-            if (receive.kind, receive.name) in self._receiving:
-                continue
-            earlier = recorder.received_earlier(receive, body.mailbox) if recorder.has_earlier else None
-            if earlier is not None:
-                change, receipt = recorder.received_again(receive, earlier)
-            elif (message := body.mailbox.take(receive.kind, receive.name)) is not None:
-                change, receipt = recorder.receipt(receive, message)
-            else:
-                continue
-            del body.receives[step_id]
-            self._receiving.add((receive.kind, receive.name))
-            self._submit(change, receipt)
-
-    def _write(self) -> None:
-        """Make known what the body wants known."""
-        writes = self._body.writes
-        for write in writes.values():
-            self._submit(*self._recorder.writing(write))
-        writes.clear()
 
     def _drain(self) -> None:
         began = monotonic()
@@ -571,10 +471,10 @@ class Execution:
         ).lead()
         self._live = True
         if self._body.order is not None:
-            self._limit_grace()
+            self._mail.limit_grace()
         if self._claim.inbox:
             for message in self._body.mailbox.beyond(self._claim.mail):  # the last owner died before it did so
-                self._submit(*self._recorder.putting_back(message))
+                self._mail.put_back(message)
 
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
@@ -589,13 +489,13 @@ class Execution:
         ordered = self._body.order is not None
         if len(self._timers) == ordered and not self._body.receives and not self._children.awaited:
             if ordered:
-                self._end_as_ordered("A cancelled run waits for what can't happen; it is ended.")
+                self._finish(self._closings.as_ordered("A cancelled run waits for what can't happen; it is ended."))
             else:
                 self._fail(stuck())
         elif (due is not None and due - self._host.clock.now() <= self._patience()) or self._stays_for_children():
             self._timers.arm(self._host.clock, self._alarm)
         else:
-            self._park(due)
+            self._close(self._closings.parking(due, children=self._children.describe()))
 
     def _stays_for_children(self) -> bool:
         """Whether the record is so long that the run stays in memory a little, as the next child may end soon."""
@@ -612,124 +512,35 @@ class Execution:
     def _patience(self) -> timedelta:
         return max(self._host.park_after, self._recorder.seq * _PATIENCE)
 
-    def _park(self, due: datetime | None) -> None:
-        signals = dict.fromkeys(f"{receive.kind.lower()} {receive.name!r}" for receive in self._body.receives.values())
-        waits = msgspec.json.encode(
-            [*itertools.islice(signals, _SHOWN), *self._children.describe(_SHOWN), *self._timers.describe()]
-        ).decode()
-        self._close(
-            lifecycle.park(self.run_id, self.fence, wake_at=due, waits=waits, inbox=self.inbox, at=self._place())
-        )
-
-    def _place(self) -> ParkedAt:
-        asked = itertools.islice(self._body.asked.items(), PARKED_ON)
-        on = tuple(spelled(step_id, kind_of(operation)) for step_id, operation in asked)
-        return ParkedAt(seq=self._recorder.seq, on=on)
-
     # -- ending ------------------------------------------------------------------------------------------------
 
     def _conclude(self, body: asyncio.Future[Any]) -> None:
         """The body is done: close the run with its result or its error."""
         self._report_unawaited()
-        self._stop_steps()
-        if body.cancelled():
-            if self._body.order is not None:
-                self._end_as_ordered()
-                return
-            self._fail(asyncio.CancelledError("the workflow's body cancelled itself"))
-            return
-        error = body.exception()
-        if error is not None:
-            self._fail(error)
-            return
-        try:
-            text, _ = self._definition.result.settle(body.result(), where=f"the result of workflow {self.workflow!r}")
-        except Exception as unfit:  # as in `settled`
-            self._fail(unfit)
-            return
-        self._finish(lifecycle.complete(self.run_id, self.fence, output=text))
+        self._finish(self._closings.conclusion(body))
 
     def _fail(self, error: BaseException) -> None:
-        self._stop_steps()
-        now = self._host.clock.now()
-        described = failures.describe(explained(error), now=now, classifiers=self._host.classifiers)
-        attempts = Attempts(
-            made=self._claim.attempts,
-            policy=self._definition.options.retry,
-            retry_if=self._definition.options.retry_if,
-            chance=random.Random(f"{self.run_id}:{self._claim.attempts}").random,
-        )
-        # What was to end is not begun anew.
-        is_ordered = self._body.order is not None or self._body.mailbox.has_any(MessageKind.CANCEL, CANCEL)
-        wait = None if is_ordered else next_wait(described, error, attempts)
-        text = failures.encode_error(described)
-        if wait is None:
-            self._finish(lifecycle.fail(self.run_id, self.fence, error=text))
-            return
-        at = self._host.clock.latest() + wait
-        most = None if attempts.policy is None else attempts.policy.max_attempts
-        waits = msgspec.json.encode([retrying("the run", made=attempts.made, most=most, at=at)]).decode()
-        # One above the last, so that no place of the next attempt is one where this attempt may have parked.
-        seq = self._recorder.seq + 1
-        self._finish(lifecycle.retry_run(self.run_id, self.fence, at=at, error=text, waits=waits, seq=seq))
+        self._finish(self._closings.failure(error))
 
     def _end_overdue(self) -> None:
         """The time for cleaning up has passed, and what was on its way to the store by then has been delivered."""
-        self._end_as_ordered("A cancelled run did not end within its grace; it is ended.")
-
-    def _end_as_ordered(self, warning: str | None = None) -> None:
-        """End the run with what it was ordered to end with."""
-        if warning is not None:
-            logger.warning(warning, extra={"workflow": self.workflow, "run_id": self.run_id})
-        self._stop_steps()
-        self._finish(lifecycle.end_as_ordered(self.run_id, self.fence, error=self._body.order or ""))
+        self._finish(self._closings.as_ordered("A cancelled run did not end within its grace; it is ended."))
 
     def _set_aside(self, error: Exception) -> None:
-        """The code doesn't fit the record: leave the run for code that does (P16).
-
-        One that was ordered to end does so: there is no code that could clean up.
-        """
-        body = self._body
-        if (order := body.mailbox.take(MessageKind.CANCEL, CANCEL)) is not None:
-            body.order = order.payload or ""
-        elif (recorded := self._history.order()) is not None:
-            body.order = recorded
-        if body.order is not None:
-            self._end_as_ordered("A run was cancelled whose code does not fit its record; it is ended.")
-            return
-        now = self._host.clock.now()
-        described = failures.describe(error, now=now, classifiers=self._host.classifiers)
-        logger.error(
-            "A run's code does not fit its record; the run rests until fitting code is deployed.",
-            extra={
-                "workflow": self.workflow,
-                "version": self._claim.version,
-                "run_id": self.run_id,
-                "reason": described.message,
-            },
-        )
-        self._close(
-            lifecycle.set_aside(
-                self.run_id,
-                self.fence,
-                until=now + SECOND_LOOK,
-                waits=msgspec.json.encode([f"code that fits its record: {described.message}"]).decode(),
-                error=failures.encode_error(described),
-                inbox=self.inbox,
-            )
-        )
+        """The code doesn't fit the record (P16): the run rests, unless it was ordered to end."""
+        change = self._closings.setting_aside(error)
+        if self._body.order is not None:
+            self._finish(change)
+        else:
+            self._close(change)
 
     def _finish(self, change: Change) -> None:
-        """Close an attempt of the run; it never sees what is being received, so that is unreceived again (P19)."""
-        receipts = [each.message.position for each in self._consequences if isinstance(each, Receipt)]
-        self._close(msgspec.structs.replace(change, returned=tuple(receipts)) if receipts else change)
+        """Close an attempt of the run, or what can be done of it with the code at hand."""
+        self._stop_steps()
+        self._close(self._closings.completed(change, self._consequences))
 
     def _close(self, change: Change) -> None:
         if self._closing is None:
-            transition = change.transition
-            if transition is not None and transition.status.is_terminal and self._claim.parent_run_id is not None:
-                transition = msgspec.structs.replace(transition, parent=self._claim.parent_run_id)
-                change = msgspec.structs.replace(change, transition=transition)
             self._closing = change
             self._leave_children()
             self._timers.disarm()

@@ -132,9 +132,9 @@ class Recorder:
 
     def result(self, running: RunningStep, value: Any) -> tuple[Change, Consequence]:
         """The step's function returned `value`. Raises PayloadError, or what a type's own hooks raise."""
-        change, delivery = self.result_at(running, value, self.seq + 1)
+        written = self.result_at(running, value, self.seq + 1)
         self.seq += 1
-        return change, delivery
+        return written
 
     def result_at(self, running: RunningStep, value: Any, place: int) -> tuple[Change, Delivery]:
         """The same for a step that has its place in the order already. Safe from any thread."""

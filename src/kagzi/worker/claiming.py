@@ -9,7 +9,7 @@ import random
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from kagzi.engine.execution import SECOND_LOOK
+from kagzi.engine.closings import SECOND_LOOK
 from kagzi.errors import StoreUnavailable
 from kagzi.model.claim import Claimed, ClaimRequest
 from kagzi.model.run import WorkerKey

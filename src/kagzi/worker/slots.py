@@ -7,7 +7,8 @@ import logging
 from collections.abc import Iterable
 
 from kagzi.authoring.definitions import Definitions
-from kagzi.engine.execution import Execution, Host
+from kagzi.engine.execution import Execution
+from kagzi.engine.host import Host
 from kagzi.model.claim import Claim
 from kagzi.model.run import RunId
 from kagzi.worker.suspects import WAITS, Suspects

@@ -1,0 +1,161 @@
+"""How a run leaves memory: the last change of an execution, by what its body came to."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from kagzi.authoring.definitions import Definition
+from kagzi.engine.body import Body, kind_of
+from kagzi.engine.endings import explained
+from kagzi.engine.history import PARKED_ON, History
+from kagzi.engine.host import Host
+from kagzi.engine.recording import Consequence, Receipt, Recorder
+from kagzi.model.change import Change, ParkedAt
+from kagzi.model.claim import Claim
+from kagzi.model.message import CANCEL
+from kagzi.model.run import MessageKind
+from kagzi.rules import failures, lifecycle
+from kagzi.rules.divergence import spelled
+from kagzi.rules.retries import Attempts, next_wait, retrying
+
+logger = logging.getLogger("kagzi.execution")
+
+SECOND_LOOK = timedelta(seconds=30)
+"""How long a run whose code doesn't fit rests before a worker, maybe with newer code, tries again."""
+
+_SHOWN = 10
+
+
+class Closings:
+    """Makes the change that closes a run's execution. Each method is one way to end; none of them writes anything."""
+
+    __slots__ = ("_body", "_claim", "_definition", "_history", "_host", "_recorder")
+
+    def __init__(
+        self, host: Host, claim: Claim, definition: Definition, history: History, recorder: Recorder, body: Body
+    ) -> None:
+        self._host = host
+        self._claim = claim
+        self._definition = definition
+        self._history = history
+        self._recorder = recorder
+        self._body = body
+
+    def conclusion(self, body: asyncio.Future[Any]) -> Change:
+        """The body is done: the run ends with its result or its error."""
+        if body.cancelled():
+            if self._body.order is not None:
+                return self.as_ordered()
+            return self.failure(asyncio.CancelledError("the workflow's body cancelled itself"))
+        error = body.exception()
+        if error is not None:
+            return self.failure(error)
+        claim = self._claim
+        try:
+            text, _ = self._definition.result.settle(body.result(), where=f"the result of workflow {claim.workflow!r}")
+        except Exception as unfit:  # PayloadError, ConfigError, or what a type's own hooks raise
+            return self.failure(unfit)
+        return lifecycle.complete(claim.run_id, claim.fence, output=text)
+
+    def failure(self, error: BaseException) -> Change:
+        """The run has failed, or is executed again by its policy."""
+        claim, options = self._claim, self._definition.options
+        now = self._host.clock.now()
+        described = failures.describe(explained(error), now=now, classifiers=self._host.classifiers)
+        attempts = Attempts(
+            made=claim.attempts,
+            policy=options.retry,
+            retry_if=options.retry_if,
+            chance=random.Random(f"{claim.run_id}:{claim.attempts}").random,
+        )
+        # What was to end is not begun anew.
+        is_ordered = self._body.order is not None or self._body.mailbox.has_any(MessageKind.CANCEL, CANCEL)
+        wait = None if is_ordered else next_wait(described, error, attempts)
+        text = failures.encode_error(described)
+        if wait is None:
+            return lifecycle.fail(claim.run_id, claim.fence, error=text)
+        at = self._host.clock.latest() + wait
+        most = None if attempts.policy is None else attempts.policy.max_attempts
+        waits = _told([retrying("the run", made=attempts.made, most=most, at=at)])
+        # One above the last, so that no place of the next attempt is one where this attempt may have parked.
+        seq = self._recorder.seq + 1
+        return lifecycle.retry_run(claim.run_id, claim.fence, at=at, error=text, waits=waits, seq=seq)
+
+    def as_ordered(self, warning: str | None = None) -> Change:
+        """The run ends with what it was ordered to end with; `warning` says why its body did not see to that."""
+        claim = self._claim
+        if warning is not None:
+            logger.warning(warning, extra={"workflow": claim.workflow, "run_id": claim.run_id})
+        return lifecycle.end_as_ordered(claim.run_id, claim.fence, error=self._body.order or "")
+
+    def setting_aside(self, error: Exception) -> Change:
+        """The code doesn't fit the record: the run is left for code that does (P16).
+
+        One that was ordered to end does so: there is no code that could clean up.
+        """
+        claim, body = self._claim, self._body
+        if (order := body.mailbox.take(MessageKind.CANCEL, CANCEL)) is not None:
+            body.order = order.payload or ""
+        elif (recorded := self._history.order()) is not None:
+            body.order = recorded
+        if body.order is not None:
+            return self.as_ordered("A run was cancelled whose code does not fit its record; it is ended.")
+        now = self._host.clock.now()
+        described = failures.describe(error, now=now, classifiers=self._host.classifiers)
+        logger.error(
+            "A run's code does not fit its record; the run rests until fitting code is deployed.",
+            extra={
+                "workflow": claim.workflow,
+                "version": claim.version,
+                "run_id": claim.run_id,
+                "reason": described.message,
+            },
+        )
+        return lifecycle.set_aside(
+            claim.run_id,
+            claim.fence,
+            until=now + SECOND_LOOK,
+            waits=_told([f"code that fits its record: {described.message}"]),
+            error=failures.encode_error(described),
+            inbox=body.mailbox.inbox,
+        )
+
+    def parking(self, due: datetime | None, *, children: Iterable[str]) -> Change:
+        """Only durable waits remain, until `due` or until mail comes; `children` are those waited for."""
+        claim, body = self._claim, self._body
+        signals = dict.fromkeys(f"{receive.kind.lower()} {receive.name!r}" for receive in body.receives.values())
+        waits = _told(
+            [*itertools.islice(signals, _SHOWN), *itertools.islice(children, _SHOWN), *body.timers.describe()]
+        )
+        on = itertools.islice(body.asked.items(), PARKED_ON)
+        at = ParkedAt(
+            seq=self._recorder.seq, on=tuple(spelled(step_id, kind_of(operation)) for step_id, operation in on)
+        )
+        return lifecycle.park(claim.run_id, claim.fence, wake_at=due, waits=waits, inbox=body.mailbox.inbox, at=at)
+
+    def completed(self, change: Change, under_way: Iterable[Consequence]) -> Change:
+        """The change with what only the end of a run has: its parent, and the messages that it never sees (P19).
+
+        `under_way` is what had been submitted and is not durable yet.
+        """
+        receipts = tuple(each.message.position for each in under_way if isinstance(each, Receipt))
+        if receipts:
+            change = msgspec.structs.replace(change, returned=receipts)
+        transition = change.transition
+        parent = self._claim.parent_run_id
+        if parent is not None and transition is not None and transition.status.is_terminal:
+            transition = msgspec.structs.replace(transition, parent=parent)
+            change = msgspec.structs.replace(change, transition=transition)
+        return change
+
+
+def _told(waits: list[str]) -> str:
+    return msgspec.json.encode(waits).decode()
