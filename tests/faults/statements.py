@@ -25,7 +25,7 @@ def verb_of(sql: str, arguments: bytes) -> Verb | None:
 
     Checkpoints may travel together with a park or a completion, which the arguments then tell.
     """
-    if 'INSERT INTO "kagzi".workflow_runs' in sql:
+    if 'INSERT INTO "kagzi".workflow_runs' in sql and "awaiting AS" not in sql:  # those are children
         return Verb.START
     if "judged AS MATERIALIZED" in sql and 'INSERT INTO "kagzi".messages' in sql:
         return Verb.POST

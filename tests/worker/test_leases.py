@@ -10,7 +10,7 @@ import pytest
 
 from kagzi import Kagzi, RunStatus, WorkflowContext
 from kagzi.model.claim import ClaimRequest
-from kagzi.model.worker import Beat, WorkerState
+from kagzi.model.worker import WorkerState
 from tests.app.applications import an_application, until, watch, within
 from tests.app.watched_store import WatchedStore
 from tests.worker.deaths import declare_dead
@@ -74,13 +74,8 @@ async def test_p6_what_a_worker_writes_after_it_was_declared_dead_changes_nothin
     async with kagzi, kagzi.create_worker() as worker:
         handle = await visit.start()
         await gates.reached("slow")
-        await store.real.beat(Beat(worker=worker.key, lease=timedelta(microseconds=-1)))
-        await until(lambda: gates.entered or None)
-
-        async def is_recovered() -> bool:
-            return await handle.status() is RunStatus.PENDING
-
-        await until(is_recovered)
+        await until(lambda: is_shown_as(store, worker.key, WorkerState.RUNNING))  # its next beat is ten seconds away
+        await declare_dead(store.real, worker.key)
         gates.open_all()
         await until(lambda: worker.run_count == 0)
         run, steps = await handle.describe(), await handle.history()
