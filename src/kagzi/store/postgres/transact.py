@@ -16,7 +16,8 @@ from kagzi.model.change import Applied, Change
 from kagzi.model.run import RunStatus
 from kagzi.model.transaction import Transacted, Transaction
 from kagzi.store.postgres.address import Address, Names
-from kagzi.store.postgres.commit import COLUMNS, OF_AN_EARLIER_ATTEMPT, ON_CONFLICT, record_arguments
+from kagzi.store.postgres.commit import record_arguments
+from kagzi.store.postgres.commit_sql import COLUMNS, OF_AN_EARLIER_ATTEMPT, ON_CONFLICT
 from kagzi.store.postgres.connections import PLANNER, Connection, Connections, Row, durable, set_local
 from kagzi.store.postgres.failures import RETRYABLE, explain
 
