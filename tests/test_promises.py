@@ -12,7 +12,6 @@ PROMISES = {f"P{number}" for number in range(1, 29)}
 
 # Promises about what Kagzi can't do yet. Who builds it takes its line away here.
 LATER = {
-    "P3": "a start inside the caller's own transaction: there is no `options(connection=...)` yet",
     "P19": "signals: there are none yet",
 }
 

@@ -172,7 +172,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     BoundWorkflow.options: "self, **options",
     WorkflowHandle.result: "self, timeout",
     WorkflowHandle.status: "self",
-    WorkflowHandle.signal: "self, signal, value, *, dedup_key",
+    WorkflowHandle.signal: "self, signal, value, *, dedup_key, connection",
     WorkflowHandle.cancel: "self, reason",
     WorkflowHandle.terminate: "self, reason",
     WorkflowHandle.update: "self, update, value, *, timeout, dedup_key",

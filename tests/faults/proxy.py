@@ -175,8 +175,8 @@ class Link:
                     return
 
     async def _deliver_late(self, to_server: StreamWriter, cut: Cut, statement: bytes) -> None:
-        kind = b""
-        while kind != b"S":
+        kind = statement[:1]
+        while kind not in (b"S", b"Q"):  # a simple query stands alone
             kind, body = await _message(self._from_client)
             statement += _framed(kind, body)
         self._to_client.transport.abort()
@@ -211,6 +211,8 @@ class Link:
         elif kind == b"B":
             _, name, arguments = body.split(b"\0", 2)
             return verb_of(self._statements[name], arguments)
+        elif kind == b"Q" and body.startswith(b"COMMIT"):  # of a transaction of several statements
+            return Verb.COMMIT
         return None
 
 

@@ -18,6 +18,7 @@ class Verb(Enum):
     COMPLETION = "completion"
     HEARTBEAT = "heartbeat"
     POST = "post"
+    COMMIT = "commit"
 
 
 def verb_of(sql: str, arguments: bytes) -> Verb | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from kagzi import Kagzi
+from tests.faults.bank import register_bank
 from tests.faults.clock import shift_wall_clock
 from tests.faults.failing import register_deadly, register_persist, register_resume
 from tests.faults.ledger import Ledger
@@ -35,6 +36,7 @@ async def main(url: str, ledger: Path) -> None:
     register_family(kagzi, Ledger(ledger))
     register_listen(kagzi)
     register_answer(kagzi)
+    register_bank(kagzi)
     for register in (register_persist, register_resume, register_deadly):
         register(kagzi, Ledger(ledger))
     await kagzi.create_worker(worker_id=f"worker-{os.getpid()}").start()

@@ -280,6 +280,8 @@ class Kagzi:
         `id` makes starts idempotent: all starts with it get one run. `queue` says which workers may take it. Runs of
         higher `priority` (-100 to 100, default 0) go first. `delay` (seconds or timedelta) or `at` (aware datetime)
         let it fall due later. `version`, `tags` (texts), `attributes` (JSON values by name), `namespace`.
+        `connection`, one of yours to the same database: the run is there once your open transaction on it has
+        committed, and never otherwise.
         """
         return OptionView(self, with_options(StartOptions(), options))
 

@@ -13,7 +13,9 @@ from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
 from kagzi.app.event_loops import new_event_loop
+from kagzi.blocking.errands import Errands
 from kagzi.errors import ConfigError, OutcomeUnknown
+from kagzi.store.borrowed.protocol import callers_thread
 
 logger = logging.getLogger("kagzi.blocking")
 
@@ -129,14 +131,19 @@ def carry_out(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
 
     Whatever interrupts the wait (Ctrl-C) cancels it. Raises OutcomeUnknown where the loop ends first.
     """
+    errands = Errands()
+    token = callers_thread.set(errands)  # the coroutine sees this thread's context
     try:
         call = asyncio.run_coroutine_threadsafe(coroutine, loop)
     except RuntimeError as error:  # closed
         coroutine.close()
         _background.freeze_at_end()
         raise _lost(what) from error
+    finally:
+        callers_thread.reset(token)
+    call.add_done_callback(errands.look_up)
     try:
-        while not _is_done(call):
+        while not errands.wait(call, _LOOK_AFTER_LOOP_S):
             if loop.is_closed():
                 if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                     coroutine.close()  # it was never begun
@@ -150,15 +157,8 @@ def carry_out(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
         _background.freeze_at_end()
         raise
     finally:
+        errands.is_waiting = False
         del call  # its error's traceback leads here: a circle for the garbage collector
-
-
-def _is_done(call: concurrent.futures.Future[Any]) -> bool:
-    try:
-        call.exception(_LOOK_AFTER_LOOP_S)
-    except TimeoutError:
-        return call.done()
-    return True
 
 
 def _lost(what: str) -> OutcomeUnknown:

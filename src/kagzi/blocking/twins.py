@@ -57,17 +57,21 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         """
         return self._bridge.call("WorkflowHandle.result", lambda: self._original.result(timeout))
 
-    def signal(self, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:
+    def signal(self, signal: Signal[T], value: T, *, dedup_key: str | None = None, connection: Any = None) -> None:
         """Send the run a signal; returns once it is kept for good.
 
         Signals are received in the order of their commits, each once, whether the run waits for them already or not.
         `dedup_key` makes it safe to send the same again: the run keeps one for each key. What it has not received when
-        it ends is in `describe().undelivered`.
+        it ends is in `describe().undelivered`. With a `connection`, it is sent by your open transaction on it, if that
+        commits, as with `Kagzi.options(connection=...)`; the run can write nothing until then, so send last.
 
         Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
         not fit the signal's type, OutcomeUnknown where the database could not be reached in time.
         """
-        self._bridge.call("WorkflowHandle.signal", lambda: self._original.signal(signal, value, dedup_key=dedup_key))
+        self._bridge.call(
+            "WorkflowHandle.signal",
+            lambda: self._original.signal(signal, value, dedup_key=dedup_key, connection=connection),
+        )
 
     def cancel(self, reason: str | None = None) -> None:
         """Have the run cancelled; returns once that is certain, which is before it has ended.
@@ -561,6 +565,8 @@ class Kagzi(ApplicationTwin):
         `id` makes starts idempotent: all starts with it get one run. `queue` says which workers may take it. Runs of
         higher `priority` (-100 to 100, default 0) go first. `delay` (seconds or timedelta) or `at` (aware datetime)
         let it fall due later. `version`, `tags` (texts), `attributes` (JSON values by name), `namespace`.
+        `connection`, one of yours to the same database: the run is there once your open transaction on it has
+        committed, and never otherwise.
         """
         return OptionView(self._bridge, self._original.options(**options))
 

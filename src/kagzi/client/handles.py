@@ -18,6 +18,7 @@ from kagzi.errors import RunNotFound, WorkflowCancelled, WorkflowFailed
 from kagzi.model.run import TERMINAL, Run, RunId, RunOutcome, RunStatus, StoredRun
 from kagzi.model.step import Step, StoredAttempt
 from kagzi.rules.failures import decode_error
+from kagzi.store.borrowed.recognizing import borrow
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -61,17 +62,21 @@ class WorkflowHandle(Generic[R]):
             ) from None
         return await self._unwrap(outcome)
 
-    async def signal(self, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:
+    async def signal(
+        self, signal: Signal[T], value: T, *, dedup_key: str | None = None, connection: Any = None
+    ) -> None:
         """Send the run a signal; returns once it is kept for good.
 
         Signals are received in the order of their commits, each once, whether the run waits for them already or not.
         `dedup_key` makes it safe to send the same again: the run keeps one for each key. What it has not received when
-        it ends is in `describe().undelivered`.
+        it ends is in `describe().undelivered`. With a `connection`, it is sent by your open transaction on it, if that
+        commits, as with `Kagzi.options(connection=...)`; the run can write nothing until then, so send last.
 
         Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
         not fit the signal's type, OutcomeUnknown where the database could not be reached in time.
         """
-        await messages.signal(self._link, self._run_id, signal, value, dedup_key=dedup_key)
+        borrowed = None if connection is None else borrow(connection)
+        await messages.signal(self._link, self._run_id, signal, value, dedup_key=dedup_key, connection=borrowed)
 
     async def cancel(self, reason: str | None = None) -> None:
         """Have the run cancelled; returns once that is certain, which is before it has ended.

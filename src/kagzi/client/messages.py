@@ -14,18 +14,31 @@ from kagzi.errors import OutcomeUnknown, RunClosed, RunNotFound, StoreUnavailabl
 from kagzi.ids import is_id, new_id
 from kagzi.model.message import NewMessage, Posted, PostOutcome
 from kagzi.model.run import FirstMessage, MessageKind, RunId
+from kagzi.store.borrowed.protocol import Borrowed
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
 
-async def signal(link: Link, run_id: RunId, sent: Signal[Any], value: Any, *, dedup_key: str | None = None) -> None:
-    """Send a signal to a run; returns once it is in the run's mailbox for good (P19).
+async def signal(
+    link: Link,
+    run_id: RunId,
+    sent: Signal[Any],
+    value: Any,
+    *,
+    dedup_key: str | None = None,
+    connection: Borrowed | None = None,
+) -> None:
+    """Send a signal to a run; returns once it is in the run's mailbox for good (P19), or in the caller's transaction.
 
     Raises RunClosed, RunNotFound, PayloadError or OutcomeUnknown.
     """
     message = _new(link, first_message(link, sent, value), run_id=run_id, dedup_key=dedup_key)
-    _check(await post(link, message), which=run_id)
+    if connection is None:
+        posted = await post(link, message)
+    else:
+        (posted,) = await link.store.post_within(connection, [message])
+    _check(posted, which=run_id)
 
 
 async def signal_by_id(link: Link, which: str, sent: Signal[Any], value: Any, *, dedup_key: str | None = None) -> None:

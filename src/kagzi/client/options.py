@@ -13,6 +13,8 @@ from kagzi.authoring.durations import as_duration, as_moment
 from kagzi.authoring.names import ID_LIMIT, check_name, check_priority, check_version
 from kagzi.authoring.signals import Signal
 from kagzi.errors import ConfigError
+from kagzi.store.borrowed.protocol import Borrowed
+from kagzi.store.borrowed.recognizing import borrow
 
 if TYPE_CHECKING:
     from kagzi.client.handles import WorkflowHandle
@@ -38,6 +40,7 @@ class StartOptions:
     namespace: str | None = None
     timeout: timedelta | None = None
     start_timeout: timedelta | None = None
+    connection: Borrowed | None = None
 
 
 def with_options(options: StartOptions, given: Mapping[str, Any]) -> StartOptions:
@@ -89,8 +92,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "namespace": lambda value: check_name(value, what="the namespace"),
     "timeout": partial(_span, what="timeout"),
     "start_timeout": partial(_span, what="start_timeout"),
+    "connection": borrow,
 }
-_OPTIONAL = ("id", "delay", "at", "version", "attributes", "namespace", "timeout", "start_timeout")
+_OPTIONAL = ("id", "delay", "at", "version", "attributes", "namespace", "timeout", "start_timeout", "connection")
 
 
 class StartVerb(Protocol):

@@ -37,10 +37,10 @@ async def start_one(
     name, definition, version = await _which(link, workflow, options.version if version is None else version, options)
     run = _new_run(link, name, version, definition, args, kwargs, options)
     worker = None
-    if definition is not None and options.delay is None and options.at is None:
+    if definition is not None and options.delay is None and options.at is None and options.connection is None:
         worker, run = _reserve(link, run)
     if worker is None:
-        (started,) = await link.journal.start([run])
+        (started,) = await _store(link, [run], options)
     else:
         started = await _start_eagerly(link, run, worker)
     link.clock.observe(started.now)
@@ -71,12 +71,12 @@ async def signal_with_start(
     name, definition, version = await _which(link, workflow, options.version, options)
     first = messages.first_message(link, sent, value)
     run = msgspec.structs.replace(_new_run(link, name, version, definition, args, kwargs, options), message=first)
-    (started,) = await link.journal.start([run])
+    (started,) = await _store(link, [run], options)
     link.clock.observe(started.now)
     _tell_workers(link, run, started)
     check_conflict(run, started)
     if not started.created:
-        await messages.signal(link, started.run_id, sent, value)
+        await messages.signal(link, started.run_id, sent, value, connection=options.connection)
     return WorkflowHandle(link, started.run_id, definition if started.created else None)
 
 
@@ -91,11 +91,18 @@ async def start_many(
         _new_run(link, name, version, definition, given if isinstance(given, tuple) else (given,), {}, options)
         for given in inputs
     ]
-    answers = await link.journal.start(runs)
+    answers = await _store(link, runs, options)
     if answers:
         link.clock.observe(answers[0].now)
         _tell_workers(link, runs[0], answers[0])
     return [WorkflowHandle(link, started.run_id, definition) for started in answers]
+
+
+async def _store(link: Link, runs: Sequence[NewRun], options: StartOptions) -> Sequence[Started]:
+    """Store new runs for good, or in the caller's own transaction, which is the caller's to commit."""
+    if options.connection is None:
+        return await link.journal.start(runs)
+    return await link.store.start_within(options.connection, runs)
 
 
 async def _which(

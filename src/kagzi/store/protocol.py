@@ -22,6 +22,7 @@ from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
+from kagzi.store.borrowed.protocol import Borrowed
 
 
 class Hint(Enum):
@@ -118,6 +119,20 @@ class Store(Protocol):
         """Say what became of a transaction with this change whose answer was lost; None where it had no effect.
 
         Waits for one that is still committing, so that the answer is true for good.
+        """
+
+    # -- inside a caller's own transaction ---------------------------------------------------------------------
+
+    async def start_within(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
+        """Store new runs as `start` does, on a caller's connection: they are there once the caller commits (P3).
+
+        Never claimed. Raises ConfigError where the connection is not to this database, and what its driver raises.
+        """
+
+    async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
+        """Post messages as `post` does, on a caller's connection. The runs are locked until the caller's end.
+
+        Raises as `start_within` does.
         """
 
     # -- mailboxes ---------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
+from kagzi.store.borrowed.protocol import Borrowed
 from kagzi.store.protocol import HintListener, SchemaStatus, Store
 from kagzi.testing.witness import Died, Witness, describe
 
@@ -92,6 +93,12 @@ class Line:
 
     async def transacted(self, change: Change) -> Transacted | None:
         return await self._ask(self._store.transacted, change)
+
+    async def start_within(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
+        return await self._ask(self._store.start_within, borrowed, runs)
+
+    async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
+        return await self._ask(self._store.post_within, borrowed, messages)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         """Claim from every queue that something was started on; the answer leaves out when to look again."""

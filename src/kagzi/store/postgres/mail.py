@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from kagzi.ids import is_id
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted, PostOutcome
@@ -18,7 +19,7 @@ from kagzi.store.postgres.rows import RUN_STATUSES, readable, word
 
 # Runs are locked in the order of their ids, as commits lock them, and a message gets its place under the run's lock:
 # the order of positions is the order of commits (P19), and whoever parks the run has seen it or finds it (the counter).
-_POST = f"""
+POST = f"""
 WITH asked AS MATERIALIZED (
     SELECT a.*, coalesce(a.run_id, (
         SELECT i.run_id FROM {{schema}}.workflow_runs AS i WHERE i.namespace = a.namespace AND i.id = a.id
@@ -110,7 +111,7 @@ class Post:
 
     def __init__(self, connections: Connections, names: Names) -> None:
         self._connections = connections
-        self._post = names.fill(_POST)
+        self._post = names.fill(POST)
         self._counters = names.fill(_COUNTERS)
         self._unreceived = names.fill(UNRECEIVED)
         self._answers = names.fill(_ANSWERS)
@@ -118,12 +119,8 @@ class Post:
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
         """One trip."""
-        possible = [message for message in messages if message.run_id is None or is_id(message.run_id)]
-        rows = iter(await self._connections.fetch(self._post, rows_json(possible)) if possible else ())
-        nowhere = Posted(outcome=PostOutcome.NOT_FOUND)
-        return [
-            _posted(next(rows)) if message.run_id is None or is_id(message.run_id) else nowhere for message in messages
-        ]
+        wanted = possible(messages)
+        return posted_by(messages, await self._connections.fetch(self._post, rows_json(wanted)) if wanted else ())
 
     async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
         """One trip, and one more where something has come."""
@@ -162,6 +159,20 @@ def sort_messages(rows: Sequence[Row]) -> dict[RunId, list[Message]]:
     return dict(messages)
 
 
-def _posted(row: Row) -> Posted:
+def possible(messages: Sequence[NewMessage]) -> list[NewMessage]:
+    """Those whose run can be asked for."""
+    return [message for message in messages if message.run_id is None or is_id(message.run_id)]
+
+
+def posted_by(messages: Sequence[NewMessage], rows: Iterable[Row | tuple[Any, ...]]) -> list[Posted]:
+    """The answer for each message, from the rows of POST for those that were possible."""
+    answers = iter(rows)
+    nowhere = Posted(outcome=PostOutcome.NOT_FOUND)
+    return [
+        _posted(next(answers)) if message.run_id is None or is_id(message.run_id) else nowhere for message in messages
+    ]
+
+
+def _posted(row: Row | tuple[Any, ...]) -> Posted:
     status = None if row[3] is None else word(RUN_STATUSES, row[3])
     return Posted(outcome=PostOutcome[row[0]], run_id=row[1], position=row[2], status=status)

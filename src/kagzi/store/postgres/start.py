@@ -98,7 +98,7 @@ _POSTED = """
 """
 
 _MANY = _many(rare=False)
-_MANY_RARE = _many(rare=True)
+MANY_RARE = _many(rare=True)
 
 # A statement of its own after the insert: it must see what was committed while the insert waited.
 _THERE_BY_RUN_ID = """
@@ -124,7 +124,7 @@ class Starter:
         self._connections = connections
         self._one = names.fill(_ONE)
         self._many = names.fill(_MANY)
-        self._many_rare = names.fill(_MANY_RARE)
+        self._many_rare = names.fill(MANY_RARE)
         self._there_by_run_id = names.fill(_THERE_BY_RUN_ID)
         self._there_by_id = names.fill(_THERE_BY_ID)
 
@@ -147,7 +147,7 @@ class Starter:
 
     async def _start_many(self, runs: Sequence[NewRun]) -> list[Started] | None:
         # In one order, or two batches that share ids could each wait for the other's uncommitted row.
-        ordered = sorted(runs, key=_identity) if any(run.id is not None for run in runs) else runs
+        ordered = sorted(runs, key=identity) if any(run.id is not None for run in runs) else runs
         sql = self._many if all(run.is_plain for run in runs) else self._many_rare
         now, stored, claimed = (await self._connections.fetch(sql, rows_json(ordered)))[0][:3]
         if stored == len(runs):
@@ -190,7 +190,8 @@ def _created(run: NewRun, *, claimed: bool, now: datetime) -> Started:
     return Started(run_id=run.run_id, created=True, workflow=run.workflow, input=run.input, claimed=claimed, now=now)
 
 
-def _identity(run: NewRun) -> tuple[str, str]:
+def identity(run: NewRun) -> tuple[str, str]:
+    """What runs are ordered by wherever many are inserted."""
     return run.id or "", run.run_id
 
 

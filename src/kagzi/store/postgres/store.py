@@ -20,6 +20,7 @@ from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
+from kagzi.store.borrowed.protocol import Borrowed
 from kagzi.store.postgres.address import Names, parse_address
 from kagzi.store.postgres.cancelling import Canceller
 from kagzi.store.postgres.children import Orphanage
@@ -34,6 +35,7 @@ from kagzi.store.postgres.reading import Reader
 from kagzi.store.postgres.start import Starter
 from kagzi.store.postgres.transact import Transactor
 from kagzi.store.postgres.versions import Versions
+from kagzi.store.postgres.within import Within
 from kagzi.store.postgres.workers import Register
 from kagzi.store.protocol import HintListener, SchemaStatus
 
@@ -60,6 +62,7 @@ class PostgresStore:
         self._migrator = Migrator(self._looking, address, names)
         self._starter = Starter(self._writing, names)
         self._committer = Committer(self._writing, names)
+        self._within = Within(names)
         self._post = Post(self._writing, names)
         self._canceller = Canceller(self._writing, names)
         self._orphanage = Orphanage(self._writing, names)
@@ -111,6 +114,14 @@ class PostgresStore:
 
     async def transacted(self, change: Change) -> Transacted | None:
         return await self._transactor.transacted(change)
+
+    # -- inside a caller's own transaction ---------------------------------------------------------------------
+
+    async def start_within(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
+        return await self._within.start(borrowed, runs)
+
+    async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
+        return await self._within.post(borrowed, messages)
 
     # -- mailboxes ---------------------------------------------------------------------------------------------
 

@@ -14,13 +14,14 @@ from kagzi.store.sqlite.register import ALIVE
 from kagzi.store.sqlite.session import Session, Verb
 from kagzi.store.sqlite.times import later, micros, moment
 
+INSERTED = """
+INSERT INTO workflow_runs (
+    run_id, namespace, id, workflow, version, queue, priority, status, input, tags, attributes, parent_run_id,
+    fence, created_at, started_at, available_at, worker_key
+)
+"""
 _INSERT = BulkInsert(
-    head="""
-        INSERT INTO workflow_runs (
-            run_id, namespace, id, workflow, version, queue, priority, status, input, tags, attributes, parent_run_id,
-            fence, created_at, started_at, available_at, worker_key
-        )
-    """,
+    head=INSERTED,
     row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail="ON CONFLICT DO NOTHING",
 )
@@ -59,7 +60,7 @@ def _start(session: Session, calls: list[Sequence[NewRun]]) -> list[list[Started
                 owner = None
             if owner is None and due <= now:
                 session.due = True
-            rows.append(_row(run, owner, due, now))
+            rows.append(new_row(run, owner, due, now))
     stored = _INSERT.run(session.connection, rows)
     at = moment(now)
     if stored < len(rows):
@@ -103,7 +104,8 @@ def _is_alive(session: Session, owner: WorkerKey, living: dict[WorkerKey, bool])
     return living[owner]
 
 
-def _row(run: NewRun, owner: WorkerKey | None, due: int, now: int) -> tuple[Any, ...]:
+def new_row(run: NewRun, owner: WorkerKey | None, due: int, now: int) -> tuple[Any, ...]:
+    """A run as INSERTED takes it."""
     tags = msgspec.json.encode(run.tags).decode() if run.tags else _NO_TAGS
     born = ("PENDING", 0, None, due) if owner is None else ("RUNNING", 1, now, None)
     return (

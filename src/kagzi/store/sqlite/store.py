@@ -23,6 +23,7 @@ from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.settings import Settings
+from kagzi.store.borrowed.protocol import Borrowed
 from kagzi.store.protocol import HintListener, SchemaStatus
 from kagzi.store.sqlite import children, forks, health, mail, migrate, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
@@ -36,6 +37,7 @@ from kagzi.store.sqlite.recovery import RECOVER, RecoveryPass
 from kagzi.store.sqlite.session import Verb
 from kagzi.store.sqlite.start import START
 from kagzi.store.sqlite.transact import TRANSACT, TRANSACTED, NotWritten, Raised
+from kagzi.store.sqlite.within import Within
 from kagzi.store.sqlite.writer import Writer
 
 A = TypeVar("A")
@@ -53,6 +55,7 @@ class SqliteStore:
         self._path = parse_path(url_or_path)
         self._settings = settings
         self._clock = clock
+        self._within = Within(self._path, clock)
         self._listeners = Listeners()
         self._opening = asyncio.Lock()
         self._writer: Writer | None = None
@@ -124,6 +127,14 @@ class SqliteStore:
 
     async def transacted(self, change: Change) -> Transacted | None:
         return await self._write(TRANSACTED, change)
+
+    # -- inside a caller's own transaction ---------------------------------------------------------------------
+
+    async def start_within(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
+        return await self._within.start(borrowed, runs)
+
+    async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
+        return await self._within.post(borrowed, messages)
 
     # -- mailboxes ---------------------------------------------------------------------------------------------
 

@@ -1,0 +1,121 @@
+"""Starts and messages inside a caller's own transaction, on the caller's connection to the same file (P3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from kagzi.errors import ConfigError
+from kagzi.model.message import NewMessage, Posted, PostOutcome
+from kagzi.model.run import TERMINAL, NewRun, Started
+from kagzi.store.borrowed.protocol import Borrowed, Dialect
+from kagzi.store.sqlite.address import MEMORY
+from kagzi.store.sqlite.rows import RUN_STATUSES, word
+from kagzi.store.sqlite.start import INSERTED, new_row
+from kagzi.store.sqlite.times import later, micros, moment
+
+_START = f"{INSERTED} VALUES ({', '.join(f'${place}' for place in range(1, 18))}) ON CONFLICT DO NOTHING"
+_THERE = """
+SELECT r.run_id, r.workflow, r.input FROM workflow_runs AS r WHERE r.run_id = $1
+UNION ALL
+SELECT r.run_id, r.workflow, r.input FROM workflow_runs AS r WHERE r.namespace = $2 AND r.id = $3
+"""
+_LIMIT = "UPDATE workflow_runs SET deadline = $2, start_deadline = $3 WHERE run_id = $1"
+_FIND = """
+SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.run_id = $1 AND r.namespace = $2
+UNION ALL
+SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.namespace = $2 AND r.id = $3
+"""
+_BY_KEY = "SELECT m.position FROM messages AS m WHERE m.run_id = $1 AND m.dedup_key = $2"
+_POST = """
+INSERT INTO messages (run_id, position, kind, name, payload, dedup_key, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+_COUNT = """
+UPDATE workflow_runs SET
+    inbox = $2,
+    available_at = CASE WHEN status = 'SLEEPING' THEN min(coalesce(available_at, $3), $3) ELSE available_at END
+WHERE run_id = $1
+"""
+
+
+class Within:
+    """The verbs `start_within` and `post_within`. `clock` is the store's."""
+
+    def __init__(self, path: str, clock: Callable[[], datetime]) -> None:
+        self._path = path
+        self._clock = clock
+
+    async def start(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
+        """Two statements for each run, and a third where it is not a plain one."""
+        await self._check(borrowed)
+        now = micros(self._clock())
+        return [await self._start_one(borrowed, run, now) for run in runs]
+
+    async def post(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
+        """Up to four statements for each message."""
+        await self._check(borrowed)
+        now = micros(self._clock())
+        return [await self._post_one(borrowed, message, now) for message in messages]
+
+    async def _start_one(self, borrowed: Borrowed, run: NewRun, now: int) -> Started:
+        due = later(now, run.delay_s) if run.available_at is None else micros(run.available_at)
+        await borrowed.execute(_START, *new_row(run, None, due, now))
+        run_id, workflow, payload = (await borrowed.execute(_THERE, run.run_id, run.namespace, run.id))[0]
+        created = run_id == run.run_id
+        if created and not run.is_plain:
+            await self._complete(borrowed, run, max(due, now), now)
+        return Started(run_id=run_id, created=created, workflow=workflow, input=payload, claimed=False, now=moment(now))
+
+    async def _complete(self, borrowed: Borrowed, run: NewRun, due: int, now: int) -> None:
+        if run.message is not None:
+            content = (run.message.kind.value, run.message.name, run.message.payload)
+            await borrowed.execute(_POST, run.run_id, 1, *content, None, now)
+            await borrowed.execute(_COUNT, run.run_id, 1, now)
+        limits = [None if each is None else later(due, each) for each in (run.timeout_s, run.start_timeout_s)]
+        await borrowed.execute(_LIMIT, run.run_id, *limits)
+
+    async def _post_one(self, borrowed: Borrowed, message: NewMessage, now: int) -> Posted:
+        found = await borrowed.execute(_FIND, message.run_id, message.namespace, message.id)
+        if not found:
+            return Posted(outcome=PostOutcome.NOT_FOUND)
+        run_id, stored, inbox = found[0]
+        status = word(RUN_STATUSES, stored)
+        if message.dedup_key is not None:
+            there = await borrowed.execute(_BY_KEY, run_id, message.dedup_key)
+            if there:
+                return Posted(outcome=PostOutcome.DUPLICATE, run_id=run_id, position=there[0][0], status=status)
+        if status in TERMINAL:
+            return Posted(outcome=PostOutcome.CLOSED, run_id=run_id, status=status)
+        position = inbox + 1
+        content = (message.kind.value, message.name, message.payload, message.dedup_key)
+        await borrowed.execute(_POST, run_id, position, *content, now)
+        await borrowed.execute(_COUNT, run_id, position, now)
+        return Posted(outcome=PostOutcome.POSTED, run_id=run_id, position=position, status=status)
+
+    async def _check(self, borrowed: Borrowed) -> None:
+        """See that the connection is to the same file. Raises ConfigError."""
+        files: list[str] = []
+        if borrowed.dialect is Dialect.SQLITE and not borrowed.is_by_apsw:
+            # Locks on files are a process's. Each copy of SQLite keeps a book of its own about those of its process, so
+            # two don't exclude each other: tried, a row that sqlite3 had committed was gone after apsw's next commit.
+            raise ConfigError(
+                f"connection= is {borrowed.shown} by Python's sqlite3, which brings a SQLite of its own: in one "
+                "process it and Kagzi's (apsw) don't see each other's locks, and undo each other's commits. Give a "
+                "connection of apsw, and don't open Kagzi's file with sqlite3 in a process that uses Kagzi."
+            )
+        if borrowed.dialect is Dialect.SQLITE and self._path != MEMORY:
+            files = [row[2] for row in await borrowed.execute("PRAGMA database_list") if row[1] == "main"]
+        if not files or not files[0] or not _is_one_file(files[0], self._path):
+            raise ConfigError(
+                f"connection= is {borrowed.shown} to another database than Kagzi's, which is the SQLite "
+                f"{'database in memory' if self._path == MEMORY else f'file {self._path!r}'}. No transaction reaches "
+                "from one to the other: give a connection to the same file."
+            )
+
+
+def _is_one_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False
