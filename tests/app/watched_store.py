@@ -16,7 +16,7 @@ from kagzi.store.protocol import Store
 class WatchedStore:
     """Passes every verb on to `store`.
 
-    `trips` counts the calls of each verb, `answers` those that have returned, and `arguments` keeps their first
+    `trips` counts the calls of each verb, `answered` those that have returned, and `arguments` keeps their first
     arguments. A verb in `failing` raises StoreUnavailable and reaches nothing; one in `mute` does its work, and its
     answer is lost. One in `held` waits before it does anything until its event is set.
     """
@@ -24,7 +24,7 @@ class WatchedStore:
     def __init__(self, store: Store) -> None:
         self.real = store
         self.trips: Counter[str] = Counter()
-        self.answers: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
         self.arguments: dict[str, list[Any]] = {}
         self.failing: set[str] = set()
         self.mute: set[str] = set()
@@ -66,7 +66,7 @@ class WatchedStore:
             answer = await verb(*arguments, **named)
             if name in self.mute:
                 raise StoreUnavailable("the test has lost the answer.")
-            self.answers[name] += 1
+            self.answered[name] += 1
             return answer
 
         return call

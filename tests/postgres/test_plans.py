@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from kagzi.settings import Settings
-from kagzi.store.postgres import cancelling, children, claim, commit, health, mail, reading, start, workers
+from kagzi.store.postgres import cancelling, children, claim, commit_sql, health, mail, reading, start, workers
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.connections import PLANNER
 from kagzi.store.postgres.store import PostgresStore
@@ -21,13 +21,13 @@ MANY = 1_000_000
 NAMES = Names("kagzi")
 
 STATEMENTS = {
-    "one record": commit._ONE_RECORD,
-    "one transition": commit._ONE_TRANSITION,
-    "records": commit._RECORDS,
-    "records and transitions": commit._RECORDS_AND_TRANSITIONS,
-    "everything": commit._EVERYTHING,
-    "runs there": commit._RUNS_THERE,
-    "records there": commit._RECORDS_THERE,
+    "one record": commit_sql.ONE_RECORD,
+    "one transition": commit_sql.ONE_TRANSITION,
+    "records": commit_sql.RECORDS,
+    "records and transitions": commit_sql.RECORDS_AND_TRANSITIONS,
+    "everything": commit_sql.EVERYTHING,
+    "runs there": commit_sql.RUNS_THERE,
+    "records there": commit_sql.RECORDS_THERE,
     "one start": start._ONE,
     "many starts": start._MANY,
     "many starts with messages": start.MANY_RARE,
@@ -137,7 +137,7 @@ async def test_every_hot_statement_planned_on_full_tables_uses_its_index(connect
 
 async def test_a_statement_by_primary_key_reads_no_other_rows(connection: asyncpg.Connection) -> None:
     """The lock of a checkpoint's run must be found by the primary key alone, never by a partial index."""
-    plan = await plan_of(connection, commit._RECORDS)
+    plan = await plan_of(connection, commit_sql.RECORDS)
     assert plan.count("workflow_runs_pkey") == 1
     assert "Index Cond: (run_id = " in plan
 

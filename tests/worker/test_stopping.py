@@ -197,7 +197,7 @@ async def test_a_second_stop_does_not_wait_for_a_claim_that_gets_no_answer(kagzi
     kagzi.register_workflow("visit", visit)
 
     async with kagzi, kagzi.create_worker() as worker:
-        await until(lambda: store.answers["claim"])
+        await until(lambda: store.answered["claim"])
         gate = store.hold("claim")
         worker.wake()
         await until(lambda: store.waiting["claim"])
@@ -223,7 +223,7 @@ async def test_a_run_whose_claim_is_answered_while_the_worker_stops_is_given_bac
 
     async with kagzi:
         async with kagzi.create_worker() as worker:
-            await until(lambda: store.answers["claim"])
+            await until(lambda: store.answered["claim"])
             gate = store.hold("claim")
             (handle,) = await kagzi.start_many(enter, [()])
             await until(lambda: store.waiting["claim"])
