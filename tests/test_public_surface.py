@@ -175,6 +175,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowHandle.signal: "self, signal, value, *, dedup_key, connection",
     WorkflowHandle.cancel: "self, reason",
     WorkflowHandle.terminate: "self, reason",
+    WorkflowHandle.retry: "self",
     WorkflowHandle.update: "self, update, value, *, timeout, dedup_key",
     WorkflowHandle.value: "self, key, *, type",
     WorkflowHandle.describe: "self",

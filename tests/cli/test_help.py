@@ -26,6 +26,7 @@ from tests.cli.commands import kagzi as kagzi_process
         ("runs",),
         ("runs", "list"),
         ("runs", "show"),
+        ("runs", "retry"),
         ("versions",),
         ("versions", "deprecate"),
         ("replay",),

@@ -10,7 +10,18 @@ import asyncpg
 import pytest
 
 from kagzi.settings import Settings
-from kagzi.store.postgres import cancelling, children, claim, commit_sql, health, mail, reading, start, workers
+from kagzi.store.postgres import (
+    cancelling,
+    children,
+    claim,
+    commit_sql,
+    health,
+    mail,
+    reading,
+    reopening,
+    start,
+    workers,
+)
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.connections import PLANNER
 from kagzi.store.postgres.store import PostgresStore
@@ -42,6 +53,7 @@ STATEMENTS = {
     "counters": mail._COUNTERS,
     "cancel": cancelling._CANCEL,
     "expire": cancelling._EXPIRE,
+    "reopen": reopening._REOPEN,
     "forsaken": children._FORSAKEN,
     "unreceived": mail.UNRECEIVED,
     "answers": mail._ANSWERS,

@@ -21,6 +21,7 @@ from kagzi.store.sqlite import (
     reading,
     recovery,
     register,
+    reopening,
     start,
     versions,
 )
@@ -59,6 +60,12 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "late": (cancelling._FIND_LATE, ("default", NOW, 100)),
     "next unbegun": (cancelling._NEXT_UNBEGUN, ("default",)),
     "next late": (cancelling._NEXT_LATE, ("default",)),
+    "look at ended": (reopening._LOOK, ("a", "default")),
+    "last seq": (reopening._LAST_SEQ, ("a",)),
+    "begin again": (reopening._REOPEN, ("a", NOW, 1, None, False)),
+    "withdraw": (reopening._WITHDRAW, ("a", 1)),
+    "leave behind": (reopening._LEAVE_BEHIND, ("a",)),
+    "mark parent": (reopening._MARK_PARENT, ("a",)),
     "parents that ended": (children._PARENTS, ("default", 100)),
     "children left behind": (children._LEFT_BEHIND, ('["a"]', 100)),
     "parents done": (children._DONE, ('["a"]',)),
@@ -87,6 +94,12 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "count": (health._COUNT, ("default", "default", "order", 1, 0, NOW, 100)),
 }
 LOOKS_UP = {
+    "look at ended": BY_RUN_ID,
+    "last seq": "PRIMARY KEY (run_id=?)",
+    "begin again": BY_RUN_ID,
+    "withdraw": "messages_unreceived (run_id=?)",
+    "leave behind": "PRIMARY KEY (run_id=?)",
+    "mark parent": BY_RUN_ID,
     "parents that ended": "workflow_runs_leaving (namespace=?)",
     "children left behind": "workflow_runs_children (parent_run_id=?)",
     "parents done": BY_RUN_ID,

@@ -93,6 +93,18 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         """
         self._bridge.call("WorkflowHandle.terminate", lambda: self._original.terminate(reason))
 
+    def retry(self) -> None:
+        """Have a run that is FAILED or CANCELLED go on, in a new attempt; returns once that is certain.
+
+        Its steps that were completed keep their results; what failed is executed anew, with all the attempts that its
+        policy allows. Its timeout counts anew, and signals that it has not received are still there. `result` waits
+        for the new end. Several who saw the run fail, and retry it, have retried it once.
+
+        Raises ConflictError where the run was completed or has not ended, RunNotFound where there is none,
+        OutcomeUnknown where the database could not be reached in time.
+        """
+        self._bridge.call("WorkflowHandle.retry", lambda: self._original.retry())
+
     def update(
         self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None
     ) -> U:

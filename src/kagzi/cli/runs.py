@@ -1,4 +1,4 @@
-"""`kagzi runs`: looking at runs, and ending them."""
+"""`kagzi runs`: looking at runs, ending them, having them go on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.group()
 @common_options
 def runs() -> None:
-    """Look at runs, send them signals, end them."""
+    """Look at runs, send them signals, end them, have them go on."""
 
 
 runs.add_command(signal)
@@ -106,6 +106,17 @@ def terminate(which: str, reason: str | None) -> None:
     _tell(complete(_end(which, reason=reason, at_once=True)), "is being ended")
 
 
+@runs.command()
+@click.argument("which", metavar="RUN")
+@common_options
+def retry(which: str) -> None:
+    """Have a run that is FAILED or CANCELLED go on: what it completed is kept, what failed is executed anew.
+
+    RUN is its run_id or the id that it was started with.
+    """
+    _tell(complete(_retry(which)), "goes on")
+
+
 # -- asking --------------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +135,13 @@ async def _end(which: str, *, reason: str | None, at_once: bool) -> Run:
     async with looking() as kagzi:
         handle = kagzi.handle(await run_id_of(kagzi, which))
         await (handle.terminate(reason) if at_once else handle.cancel(reason))
+        return await handle.describe()
+
+
+async def _retry(which: str) -> Run:
+    async with looking() as kagzi:
+        handle = kagzi.handle(await run_id_of(kagzi, which))
+        await handle.retry()
         return await handle.describe()
 
 

@@ -10,7 +10,7 @@ from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration, as_duration
 from kagzi.authoring.names import check_name
 from kagzi.authoring.signals import Signal, Update
-from kagzi.client import cancelling, messages
+from kagzi.client import cancelling, messages, retrying
 from kagzi.client.explaining import describe
 from kagzi.client.link import Link
 from kagzi.client.views import as_step
@@ -97,6 +97,18 @@ class WorkflowHandle(Generic[R]):
         Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
         """
         await cancelling.cancel(self._link, self._run_id, reason=reason, at_once=True)
+
+    async def retry(self) -> None:
+        """Have a run that is FAILED or CANCELLED go on, in a new attempt; returns once that is certain.
+
+        Its steps that were completed keep their results; what failed is executed anew, with all the attempts that its
+        policy allows. Its timeout counts anew, and signals that it has not received are still there. `result` waits
+        for the new end. Several who saw the run fail, and retry it, have retried it once.
+
+        Raises ConflictError where the run was completed or has not ended, RunNotFound where there is none,
+        OutcomeUnknown where the database could not be reached in time.
+        """
+        await retrying.retry(self._link, self._run_id)
 
     async def update(
         self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from datetime import timedelta
 from typing import Any
 
 from kagzi.authoring.names import ID_LIMIT, check_name
 from kagzi.authoring.signals import Signal, Update
+from kagzi.client.insisting import insist
 from kagzi.client.link import Link
-from kagzi.errors import OutcomeUnknown, RunClosed, RunNotFound, StoreUnavailable
+from kagzi.errors import RunClosed, RunNotFound
 from kagzi.ids import is_id, new_id
 from kagzi.model.message import NewMessage, Posted, PostOutcome
 from kagzi.model.run import FirstMessage, MessageKind, RunId
 from kagzi.store.borrowed.protocol import Borrowed
-
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
 
 
 async def signal(
@@ -115,23 +112,13 @@ async def post(link: Link, message: NewMessage) -> Posted:
 
     Raises OutcomeUnknown where there was none in time.
     """
-    limit_s = link.settings.store_timeout.total_seconds()
-    pause_s = _FIRST_PAUSE_S
-    try:
-        async with asyncio.timeout(limit_s):
-            while True:
-                try:
-                    return (await link.store.post([message]))[0]
-                except StoreUnavailable:
-                    if not link.is_open:  # it won't come back
-                        raise
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-    except TimeoutError as error:
-        raise OutcomeUnknown(
-            f"the database did not answer for {limit_s:g} s, so {message.kind.lower()} {message.name!r} may or may not "
-            "have been sent. Where it must not be sent twice, send it with a dedup_key, and again with the same."
-        ) from error
+    answers = await insist(
+        link,
+        lambda: link.store.post([message]),
+        unknown=f"{message.kind.lower()} {message.name!r} may or may not have been sent. Where it must not be sent "
+        "twice, send it with a dedup_key, and again with the same.",
+    )
+    return answers[0]
 
 
 def _check(posted: Posted, *, which: str) -> None:

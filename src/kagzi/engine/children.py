@@ -99,6 +99,9 @@ class Children:
 
     def _take_up(self, call: ChildCall[Any]) -> None:
         earlier = self._recorder.finished_earlier(call.step_id, StepKind.CHILD)
+        if earlier is not None and earlier.child_run_id is not None and self._went_on(earlier.child_run_id):
+            self._started(call, earlier.child_run_id)
+            return
         # With an id of its own there can be no other run: it is the one that has failed.
         if earlier is not None and (call.order.options.id is not None or not self._recorder.child_failed(earlier)):
             self._owner.submit(*self._recorder.child_again(call, earlier))
@@ -109,6 +112,11 @@ class Children:
             self._resolving[call.step_id] = task
         else:
             self._started(call, run_id)
+
+    def _went_on(self, run_id: RunId) -> bool:
+        """Whether a child that had failed was retried by hand since then, and has ended well."""
+        message = self._body.mailbox.peek(MessageKind.CHILD, run_id)
+        return message is not None and error_of(decode_outcome(message.payload)) is None
 
     def _ended_in_vain(self, run_id: RunId) -> bool:
         """Whether a child failed, or was ended with its parent, before this attempt of the run began."""

@@ -17,6 +17,7 @@ from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
+from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
@@ -157,6 +158,14 @@ class Store(Protocol):
         A run of which no worker has begun the attempt that it is in is CANCELLED now, as is one that is to end at once:
         its fence rises, so whoever has it can write no more. Of any other the mailbox gets a message of kind CANCEL,
         one at the most, and it is due at once.
+        """
+
+    async def reopen(self, orders: Sequence[ReopenOrder]) -> list[ReopenAnswer]:
+        """Have runs that failed or were cancelled go on in a new attempt, in one commit, and answer each in order.
+
+        Such a run is due at once, under a new fence, with what it has recorded and been sent; its timeout and its
+        crashes count anew. Idempotent, as an order names the attempt that ended. A parent that has not ended looks
+        after the run again; one that has leaves it alone.
         """
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:

@@ -16,6 +16,7 @@ from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
+from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
@@ -125,6 +126,10 @@ class Line:
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         self.writes += 1
         return await self._ask(self._store.cancel, orders)
+
+    async def reopen(self, orders: Sequence[ReopenOrder]) -> list[ReopenAnswer]:
+        self.writes += 1
+        return await self._ask(self._store.reopen, orders)
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._ask(self._store.answers, updates)

@@ -66,8 +66,10 @@ class Slots:
     def take(self, claim: Claim, *, draining: bool) -> None:
         """Execute a claimed run, or give it back where the worker drains. A plain callback only."""
         if claim.run_id in self._executions:
-            # Due again before we heard that its park is committed: it goes on when that answer is here.
+            # Due again before we heard that its park is committed: it goes on when that answer is here. Or it was
+            # ended from outside, and goes on by hand, before we heard of the end.
             self._claimed_again[claim.run_id] = claim
+            self._executions[claim.run_id].gone()
             return
         try:
             execution = Execution(self._host, claim, self._definitions.get(claim.workflow, claim.version))

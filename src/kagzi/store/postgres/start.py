@@ -84,8 +84,8 @@ SELECT now(), (SELECT count(*) FROM stored), (SELECT array_agg(run_id::text) FRO
 
 _RARE_TYPES = ", message json, timeout_s double precision, start_timeout_s double precision"
 _RARE_FIELDS = ", n.message, n.timeout_s, n.start_timeout_s"
-_RARE_COLUMNS = "inbox, deadline, start_deadline"
-_RARE_VALUES = """CASE WHEN n.message IS NULL THEN 0 ELSE 1 END,
+_RARE_COLUMNS = "inbox, timeout_s, deadline, start_deadline"
+_RARE_VALUES = """CASE WHEN n.message IS NULL THEN 0 ELSE 1 END, n.timeout_s,
     greatest(e.due_at, now()) + n.timeout_s * interval '1 second',
     greatest(e.due_at, now()) + n.start_timeout_s * interval '1 second'"""
 _POSTED = """

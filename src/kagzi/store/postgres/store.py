@@ -14,6 +14,7 @@ from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
+from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
@@ -32,6 +33,7 @@ from kagzi.store.postgres.hints import Ear
 from kagzi.store.postgres.mail import Post
 from kagzi.store.postgres.migrate import Migrator
 from kagzi.store.postgres.reading import Reader
+from kagzi.store.postgres.reopening import Reopener
 from kagzi.store.postgres.start import Starter
 from kagzi.store.postgres.transact import Transactor
 from kagzi.store.postgres.versions import Versions
@@ -65,6 +67,7 @@ class PostgresStore:
         self._within = Within(names)
         self._post = Post(self._writing, names)
         self._canceller = Canceller(self._writing, names)
+        self._reopener = Reopener(self._writing, names)
         self._orphanage = Orphanage(self._writing, names)
         self._claimer = Claimer(self._writing, names, self._post)
         self._register = Register(self._writing, names)
@@ -139,6 +142,9 @@ class PostgresStore:
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         return await self._canceller.cancel(orders)
+
+    async def reopen(self, orders: Sequence[ReopenOrder]) -> list[ReopenAnswer]:
+        return await self._reopener.reopen(orders)
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._post.answers(updates)

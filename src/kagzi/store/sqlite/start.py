@@ -31,7 +31,7 @@ INSERT INTO messages (run_id, position, kind, name, payload, created_at) VALUES 
 ON CONFLICT DO NOTHING
 """
 _LIMIT = """
-UPDATE workflow_runs SET deadline = ?2, start_deadline = ?3
+UPDATE workflow_runs SET deadline = ?2, start_deadline = ?3, timeout_s = ?4
 WHERE run_id = ?1 AND deadline IS NULL AND start_deadline IS NULL
 """
 _COUNT_FIRST = "UPDATE workflow_runs SET inbox = 1 WHERE run_id = ?"
@@ -95,7 +95,7 @@ def _limit(session: Session, runs: Sequence[NewRun], started: Sequence[Started])
         if answer.created and not (run.timeout_s is None and run.start_timeout_s is None):
             due = later(now, run.delay_s) if run.available_at is None else max(micros(run.available_at), now)
             limits = (None if each is None else later(due, each) for each in (run.timeout_s, run.start_timeout_s))
-            session.write(_LIMIT, (run.run_id, *limits))
+            session.write(_LIMIT, (run.run_id, *limits, run.timeout_s))
 
 
 def _is_alive(session: Session, owner: WorkerKey, living: dict[WorkerKey, bool]) -> bool:

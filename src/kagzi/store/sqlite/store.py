@@ -17,6 +17,7 @@ from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.probe import Backlog, StoreProbe
+from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
 from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
@@ -34,6 +35,7 @@ from kagzi.store.sqlite.failures import closed
 from kagzi.store.sqlite.hints import Listeners
 from kagzi.store.sqlite.reader import Reader
 from kagzi.store.sqlite.recovery import RECOVER, RecoveryPass
+from kagzi.store.sqlite.reopening import REOPEN
 from kagzi.store.sqlite.session import Verb
 from kagzi.store.sqlite.start import START
 from kagzi.store.sqlite.transact import TRANSACT, TRANSACTED, NotWritten, Raised
@@ -152,6 +154,9 @@ class SqliteStore:
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         return await self._write(CANCEL, orders) if orders else []
+
+    async def reopen(self, orders: Sequence[ReopenOrder]) -> list[ReopenAnswer]:
+        return await self._write(REOPEN, orders) if orders else []
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._read(mail.ANSWERS, updates)

@@ -21,7 +21,7 @@ SELECT r.run_id, r.workflow, r.input FROM workflow_runs AS r WHERE r.run_id = $1
 UNION ALL
 SELECT r.run_id, r.workflow, r.input FROM workflow_runs AS r WHERE r.namespace = $2 AND r.id = $3
 """
-_LIMIT = "UPDATE workflow_runs SET deadline = $2, start_deadline = $3 WHERE run_id = $1"
+_LIMIT = "UPDATE workflow_runs SET deadline = $2, start_deadline = $3, timeout_s = $4 WHERE run_id = $1"
 _FIND = """
 SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.run_id = $1 AND r.namespace = $2
 UNION ALL
@@ -73,7 +73,7 @@ class Within:
             await borrowed.execute(_POST, run.run_id, 1, *content, None, now)
             await borrowed.execute(_COUNT, run.run_id, 1, now)
         limits = [None if each is None else later(due, each) for each in (run.timeout_s, run.start_timeout_s)]
-        await borrowed.execute(_LIMIT, run.run_id, *limits)
+        await borrowed.execute(_LIMIT, run.run_id, *limits, run.timeout_s)
 
     async def _post_one(self, borrowed: Borrowed, message: NewMessage, now: int) -> Posted:
         found = await borrowed.execute(_FIND, message.run_id, message.namespace, message.id)

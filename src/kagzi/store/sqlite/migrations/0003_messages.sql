@@ -62,3 +62,6 @@ CREATE INDEX workflow_runs_deadline ON workflow_runs (namespace, deadline)
     WHERE deadline IS NOT NULL AND cancel_asked_at IS NULL AND status IN ('PENDING', 'RUNNING', 'SLEEPING');
 CREATE INDEX workflow_runs_start_deadline ON workflow_runs (namespace, start_deadline)
     WHERE start_deadline IS NOT NULL AND started_at IS NULL AND status = 'PENDING';
+
+-- The run's timeout: a run that is retried by hand has all of it again. NULL where it has none.
+ALTER TABLE workflow_runs ADD COLUMN timeout_s REAL;
