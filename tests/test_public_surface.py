@@ -153,7 +153,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.options: "self, **options",
     Kagzi.signal: "self, id, signal, value, *, dedup_key",
     Kagzi.handle: "self, run_id",
-    Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, created_after, cursor, limit",
+    Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, created_after, paused, cursor, limit",
     Kagzi.create_worker: (
         "self, *, worker_id, queues, max_concurrent_workflows, max_concurrent_steps, heartbeat_interval, lease, "
         "poll_interval, graceful_shutdown_timeout"
@@ -176,6 +176,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowHandle.cancel: "self, reason",
     WorkflowHandle.terminate: "self, reason",
     WorkflowHandle.retry: "self",
+    WorkflowHandle.pause: "self, reason",
+    WorkflowHandle.resume: "self",
     WorkflowHandle.update: "self, update, value, *, timeout, dedup_key",
     WorkflowHandle.value: "self, key, *, type",
     WorkflowHandle.describe: "self",

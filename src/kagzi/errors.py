@@ -131,12 +131,18 @@ class RunNotFound(KagziError):
 
 
 class RunClosed(KagziError):
-    """The run has ended, so it takes no more messages."""
+    """The run has ended, so it takes no more messages; or `is_ending`: it was asked to end, so it is not paused."""
 
-    def __init__(self, run_id: str, status: str) -> None:
+    def __init__(self, run_id: str, status: str, *, is_ending: bool = False) -> None:
         self.run_id = run_id
         self.status = status
-        super().__init__(f"run {run_id} has ended ({status}) and takes no more messages.")
+        self.is_ending = is_ending
+        super().__init__(
+            f"run {run_id} was asked to end ({status}), so it can't be paused. What it still does is bounded by "
+            "KAGZI_CANCEL_GRACE; `terminate` ends it at once."
+            if is_ending
+            else f"run {run_id} has ended ({status}) and takes no more messages."
+        )
 
 
 class WorkerNotFound(KagziError):

@@ -334,6 +334,7 @@ class Kagzi:
         tags: Sequence[str] = (),
         id: str | None = None,  # noqa: A002 - the public name
         created_after: datetime | None = None,
+        paused: bool | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> list[Run]:
@@ -350,6 +351,7 @@ class Kagzi:
             tags=tags,
             id=id,
             created_after=created_after,
+            paused=paused,
             cursor=cursor,
             limit=limit,
         )

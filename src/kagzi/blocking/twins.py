@@ -105,6 +105,27 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         """
         self._bridge.call("WorkflowHandle.retry", lambda: self._original.retry())
 
+    def pause(self, reason: str | None = None) -> None:
+        """Have the run rest until `resume`; returns once that is certain, which may be before it rests.
+
+        No worker takes it and it begins no step. Steps that are being executed finish and are kept; the worker that has
+        it hears of the pause at once where the database can tell it, with its next heartbeat at the latest. What comes
+        meanwhile (signals, ends of children, times to wake) is kept. Its timeouts go on counting. `cancel`, `terminate`
+        and a timeout end the pause with the run.
+
+        Idempotent: the first reason stays. Raises RunClosed where the run has ended or was asked to, RunNotFound where
+        there is none.
+        """
+        self._bridge.call("WorkflowHandle.pause", lambda: self._original.pause(reason))
+
+    def resume(self) -> None:
+        """Let the run go on after `pause`: what has come meanwhile is seen at once, timers are as they were.
+
+        Idempotent, also for a run that was not paused. Raises RunClosed where it has ended, RunNotFound where there is
+        none.
+        """
+        self._bridge.call("WorkflowHandle.resume", lambda: self._original.resume())
+
     def update(
         self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None
     ) -> U:
@@ -602,6 +623,7 @@ class Kagzi(ApplicationTwin):
         tags: Sequence[str] = (),
         id: str | None = None,
         created_after: datetime | None = None,
+        paused: bool | None = None,
         cursor: str | None = None,
         limit: int = 100,
     ) -> list[Run]:
@@ -619,6 +641,7 @@ class Kagzi(ApplicationTwin):
                 tags=tags,
                 id=id,
                 created_after=created_after,
+                paused=paused,
                 cursor=cursor,
                 limit=limit,
             ),

@@ -1,4 +1,4 @@
-"""`kagzi runs`: looking at runs, ending them, having them go on."""
+"""`kagzi runs`: looking at runs, holding them, ending them, having them go on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.group()
 @common_options
 def runs() -> None:
-    """Look at runs, send them signals, end them, have them go on."""
+    """Look at runs, send them signals, pause and end them, have them go on."""
 
 
 runs.add_command(signal)
@@ -43,6 +43,7 @@ runs.add_command(signal)
 @click.option("--workflow", metavar="NAME", help="Runs of this workflow.")
 @click.option("--queue", metavar="NAME", help="Runs in this queue.")
 @click.option("--tag", "tags", multiple=True, metavar="TEXT", help="Runs with this tag; can be repeated.")
+@click.option("--paused", is_flag=True, default=None, help="Runs that are paused.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--cursor", metavar="RUN_ID", help="The last run of the page before.")
 @common_options
@@ -80,6 +81,29 @@ def show(which: str) -> None:
     _show_steps(steps)
     if run.error is not None and run.error.type != "DivergenceError":  # what it waits for says all of that
         _show_error(run.error)
+
+
+@runs.command()
+@click.argument("which", metavar="RUN")
+@click.option("--reason", metavar="TEXT", help="Why; it is shown with the run.")
+@common_options
+def pause(which: str, reason: str | None) -> None:
+    """Have a run rest until it is resumed: it begins no step, and what is being executed finishes and is kept.
+
+    RUN is its run_id or the id that it was started with.
+    """
+    _tell(complete(_hold(which, reason=reason)), "is paused")
+
+
+@runs.command()
+@click.argument("which", metavar="RUN")
+@common_options
+def resume(which: str) -> None:
+    """Let a paused run go on.
+
+    RUN is its run_id or the id that it was started with.
+    """
+    _tell(complete(_let_go(which)), "goes on")
 
 
 @runs.command()
@@ -145,6 +169,20 @@ async def _retry(which: str) -> Run:
         return await handle.describe()
 
 
+async def _hold(which: str, *, reason: str | None) -> Run:
+    async with looking() as kagzi:
+        handle = kagzi.handle(await run_id_of(kagzi, which))
+        await handle.pause(reason)
+        return await handle.describe()
+
+
+async def _let_go(which: str) -> Run:
+    async with looking() as kagzi:
+        handle = kagzi.handle(await run_id_of(kagzi, which))
+        await handle.resume()
+        return await handle.describe()
+
+
 async def run_id_of(kagzi: Kagzi, which: str) -> str:
     """The run_id of a run that is known by its own id, or as it is."""
     found = await kagzi.find_runs(id=which, limit=1)
@@ -166,7 +204,8 @@ def _tell(run: Run, under_way: str) -> None:
 def _row(run: Run) -> list[str]:
     own_id = "" if run.id == run.run_id else run.id
     name = f"{run.workflow} v{run.version}"
-    return [run.run_id, name, run.status, run.queue, moment(run.created_at), own_id, ", ".join(run.tags)]
+    status = run.status if run.paused_at is None else f"{run.status}, paused"
+    return [run.run_id, name, status, run.queue, moment(run.created_at), own_id, ", ".join(run.tags)]
 
 
 def _show_run(run: Run) -> None:
@@ -182,6 +221,7 @@ def _show_run(run: Run) -> None:
         "started": moment(run.started_at),
         "finished": moment(run.finished_at),
         "wakes": moment(run.wake_at),
+        "paused": f"{moment(run.paused_at)} {run.pause_reason or ''}".strip(),
         "worker": run.worker_id or "",
         "crashes": str(run.crashes) if run.crashes else "",
         "input": value_text(run.input),

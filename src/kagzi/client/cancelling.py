@@ -17,14 +17,19 @@ async def cancel(link: Link, run_id: RunId, *, reason: str | None, at_once: bool
 
     Raises RunClosed where it had ended otherwise before, RunNotFound, TypeError or StoreUnavailable.
     """
-    if reason is not None and not isinstance(reason, str):
-        raise TypeError(f"the reason of a cancellation is text, not {type(reason).__name__}.")
-    if reason is not None:
-        reason = shortened(reason, limit=_REASON_LIMIT)
-    error = encode_error(cancelled_error(reason))
+    error = encode_error(cancelled_error(checked_reason(reason, of="a cancellation")))
     order = CancelOrder(namespace=link.settings.namespace, run_id=run_id, error=error, at_once=at_once)
     (answer,) = await link.store.cancel([order])
     if answer.outcome is CancelOutcome.NOT_FOUND:
         raise RunNotFound(run_id)
     if answer.outcome is CancelOutcome.CLOSED:
         raise RunClosed(run_id, str(answer.status or RunStatus.COMPLETED))
+
+
+def checked_reason(reason: str | None, *, of: str) -> str | None:
+    """The reason for something, cut where it is long. Raises TypeError where it is no text."""
+    if reason is None:
+        return None
+    if not isinstance(reason, str):
+        raise TypeError(f"the reason of {of} is text, not {type(reason).__name__}.")
+    return shortened(reason, limit=_REASON_LIMIT)

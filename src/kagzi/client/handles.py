@@ -10,7 +10,7 @@ from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration, as_duration
 from kagzi.authoring.names import check_name
 from kagzi.authoring.signals import Signal, Update
-from kagzi.client import cancelling, messages, retrying
+from kagzi.client import cancelling, messages, pausing, retrying
 from kagzi.client.explaining import describe
 from kagzi.client.link import Link
 from kagzi.client.views import as_step
@@ -109,6 +109,27 @@ class WorkflowHandle(Generic[R]):
         OutcomeUnknown where the database could not be reached in time.
         """
         await retrying.retry(self._link, self._run_id)
+
+    async def pause(self, reason: str | None = None) -> None:
+        """Have the run rest until `resume`; returns once that is certain, which may be before it rests.
+
+        No worker takes it and it begins no step. Steps that are being executed finish and are kept; the worker that has
+        it hears of the pause at once where the database can tell it, with its next heartbeat at the latest. What comes
+        meanwhile (signals, ends of children, times to wake) is kept. Its timeouts go on counting. `cancel`, `terminate`
+        and a timeout end the pause with the run.
+
+        Idempotent: the first reason stays. Raises RunClosed where the run has ended or was asked to, RunNotFound where
+        there is none.
+        """
+        await pausing.pause(self._link, self._run_id, reason=reason)
+
+    async def resume(self) -> None:
+        """Let the run go on after `pause`: what has come meanwhile is seen at once, timers are as they were.
+
+        Idempotent, also for a run that was not paused. Raises RunClosed where it has ended, RunNotFound where there is
+        none.
+        """
+        await pausing.resume(self._link, self._run_id)
 
     async def update(
         self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None

@@ -24,6 +24,7 @@ def wanted(
     tags: Sequence[str],
     id: str | None,  # noqa: A002 - the public name
     created_after: datetime | None,
+    paused: bool | None,
     cursor: str | None,
     limit: int,
 ) -> RunFilter:
@@ -42,6 +43,7 @@ def wanted(
         tags=tuple(check_name(tag, what="a tag") for tag in tags),
         id=None if id is None else check_name(id, what="id", limit=ID_LIMIT),
         created_after=None if created_after is None else as_moment(created_after, what="created_after"),
+        paused=None if paused is None else bool(paused),
         cursor=None if cursor is None else RunId(cursor),
         limit=limit,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -67,15 +68,24 @@ def as_run(
         created_at=stored.created_at,
         started_at=stored.started_at,
         finished_at=stored.finished_at,
-        wake_at=stored.available_at if stored.status in (RunStatus.SLEEPING, RunStatus.PENDING) else None,
+        wake_at=_wakes(stored),
         waiting_for=_waits(stored.waits, faults) or _retries(open_steps, attempt=stored.attempts),
         worker_id=stored.worker_id or stored.worker_key,
         parent_run_id=stored.parent_run_id,
         tags=stored.tags,
         attributes=attributes if isinstance(attributes, dict) else {},
+        paused_at=stored.paused_at,
+        pause_reason=stored.pause_reason,
         undelivered=undelivered,
         unreadable="; ".join(faults) or None,
     )
+
+
+def _wakes(stored: StoredRun) -> datetime | None:
+    """When the run is due, or would be without its pause."""
+    if stored.status not in (RunStatus.SLEEPING, RunStatus.PENDING):
+        return None
+    return stored.available_at if stored.paused_at is None else stored.due_at
 
 
 def as_step(

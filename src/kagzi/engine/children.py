@@ -142,6 +142,7 @@ class Children:
         if self._resolving.pop(call.step_id, None) is None:
             return
         if not self._owner.may_go_on:
+            self._body.fresh_children.append(call)  # for when it goes on all the same
             self._owner.go_on()
             return
         if isinstance(answer, Exception):

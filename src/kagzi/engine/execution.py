@@ -90,6 +90,7 @@ class Execution:
         self._closing: Change | None = None
         self._over = False
         self._draining = False
+        self.is_pausing = False
         self._is_overdue = False
 
     # -- life --------------------------------------------------------------------------------------------------
@@ -131,8 +132,27 @@ class Execution:
     def drain(self) -> None:
         """Start nothing more: what is running finishes and becomes durable, then the run is given back."""
         self._draining = True
+        self.is_pausing = False
         if not self.is_settling:
             self.release()
+
+    def pause(self) -> None:
+        """As `drain`, but also what waits for its turn is not started, and `unpause` takes it back. A plain
+        callback only."""
+        if self._over or self._closing is not None or self._draining:
+            return
+        self._draining = self.is_pausing = True
+        for running in self._host.runner.withdraw(self):
+            if self._running.pop(running.call.step_id, None) is not None:
+                self._body.fresh.append(running.call)
+        if not self.is_settling:
+            self.release()
+
+    def unpause(self) -> None:
+        """Go on, as nothing has left memory yet. A plain callback only."""
+        if self.is_pausing:
+            self._draining = self.is_pausing = False
+            self._alarm()
 
     def release(self) -> None:
         """Give the run back at once, without using an attempt; functions that still run are cancelled."""
@@ -177,17 +197,18 @@ class Execution:
         await self._host.journal.room()
 
     def _start_steps(self) -> None:
-        """Execute what the body asked for and the record did not hold, unless the worker drains."""
+        """Execute what the body asked for and the record did not hold, unless nothing is to be started."""
+        if self._draining:
+            return
         body = self._body
         fresh, body.fresh = body.fresh, []
-        if not self._draining:
-            if self._recorder.has_earlier:
-                # A result that no longer fits its type stops the run before anything is executed (P16).
-                fresh.sort(key=lambda call: self._recorder.finished_earlier(call.step_id, StepKind.STEP) is None)
-            take_up = self._execute if self._recorder.is_untried else self._take_up
-            for call in fresh:
-                if body.asked.get(call.step_id) is call:
-                    take_up(call)
+        if self._recorder.has_earlier:
+            # A result that no longer fits its type stops the run before anything is executed (P16).
+            fresh.sort(key=lambda call: self._recorder.finished_earlier(call.step_id, StepKind.STEP) is None)
+        take_up = self._execute if self._recorder.is_untried else self._take_up
+        for call in fresh:
+            if body.asked.get(call.step_id) is call:
+                take_up(call)
 
     def _take_up(self, call: StepCall[Any]) -> None:
         """Execute a step now, or when its next execution is due, or hand out what an earlier attempt made of it."""

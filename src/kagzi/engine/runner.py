@@ -170,6 +170,14 @@ class StepRunner:
                 waiting.append(step)
         return waiting
 
+    def withdraw(self, owner: StepOwner) -> list[RunningStep]:
+        """Start nothing more of what one owner has handed in; returns its steps that were waiting for their turn."""
+        waiting = [step for step in self._queue if step.owner is owner and not step.stopped]
+        waiting += [step for step in self.running if step.owner is owner and step.waits and not step.stopped]
+        for step in waiting:
+            step.stop()
+        return waiting
+
     async def close(self) -> None:
         """Let go of the threads, whose functions go on unheard until they return, and end the processes."""
         self._threads.close()

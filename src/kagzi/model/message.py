@@ -77,9 +77,11 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
     """What has come for runs that a worker has in memory: each run's `inbox` counter, and its unreceived messages.
 
-    `gone` are those that the worker no longer owns: they were ended, or taken, or it let go of them itself.
+    `gone` are those that the worker no longer owns: they were ended, or taken, or it let go of them itself; `paused`
+    those of all its runs that somebody has paused.
     """
 
     inbox: dict[RunId, int]
     messages: dict[RunId, list[Message]]
     gone: tuple[RunId, ...] = ()
+    paused: frozenset[RunId] = frozenset()

@@ -65,8 +65,9 @@ class Run:
     `input` and `output` are the decoded JSON values (None where listings leave payloads out or where they can't be
     decoded; `unreadable` then says why). Times are aware and in UTC, by the store's clock. `attempts` counts
     executions of the workflow as its retry policy sees them, `crashes` the times in a row that a worker died with the
-    run and without a new checkpoint, `wakeups` the returns from SLEEPING. `undelivered` are the messages that it has
-    not received, oldest first: once it has ended it never will. Only `WorkflowHandle.describe` fills it.
+    run and without a new checkpoint, `wakeups` the returns from SLEEPING. Where the run is paused, `paused_at` says
+    since when, `pause_reason` why, and `wake_at` when it would be due. `undelivered` are the messages that it has not
+    received, oldest first: once it has ended it never will. Only `WorkflowHandle.describe` fills it.
     """
 
     run_id: str
@@ -93,6 +94,8 @@ class Run:
     tags: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
     unreadable: str | None = None
+    paused_at: datetime | None = None
+    pause_reason: str | None = None
     undelivered: tuple[Undelivered, ...] = ()
 
 
@@ -188,6 +191,9 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     parent_run_id: RunId | None
     tags: tuple[str, ...]
     attributes: str | None
+    paused_at: datetime | None = None
+    pause_reason: str | None = None
+    due_at: datetime | None = None
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -200,8 +206,8 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs a listing wants, newest first. None means any; `tags` must all be there. `cursor` is the last
-    run_id of the page before."""
+    """Which runs a listing wants, newest first. None means any; `tags` must all be there. `is_open` leaves out those
+    that have ended. `cursor` is the last run_id of the page before."""
 
     namespace: str
     status: RunStatus | None = None
@@ -210,5 +216,7 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     id: str | None = None
     created_after: datetime | None = None
+    paused: bool | None = None
+    is_open: bool = False
     cursor: RunId | None = None
     limit: int = 100

@@ -57,6 +57,8 @@ def waits(run: Run, open_steps: Sequence[Step], workers: Sequence[RegisteredWork
     if run.status in TERMINAL:
         error = f": {run.error.type}: {run.error.message}" if run.error is not None else ""
         return [f"nothing: it ended {run.status} at {_when(run.finished_at)}{error}"]
+    if run.paused_at is not None:
+        return _paused(run, open_steps, workers, now=now)
     if run.status is RunStatus.RUNNING:
         return _in_hand(run, open_steps, workers, now=now)
     if run.wake_at is not None and run.wake_at <= now:
@@ -70,6 +72,18 @@ def waits(run: Run, open_steps: Sequence[Step], workers: Sequence[RegisteredWork
         texts = [f"its time: it falls due at {_when(run.wake_at)}, in {_span(run.wake_at - now)}"]
     nobody = unserved(run, workers)
     return texts if nobody is None else [*texts, f"and then for a worker: {nobody}"]
+
+
+def _paused(run: Run, open_steps: Sequence[Step], workers: Sequence[RegisteredWorker], *, now: datetime) -> list[str]:
+    assert run.paused_at is not None
+    why = "" if run.pause_reason is None else f" ({run.pause_reason})"
+    text = f"being resumed: it is paused since {_when(run.paused_at)}, {_span(now - run.paused_at)}{why}"
+    if run.status is RunStatus.RUNNING:
+        under_way = _in_hand(run, open_steps, workers, now=now)
+        return [text, *(f"before it rests: {each}" for each in under_way)]
+    if run.wake_at is not None and run.wake_at > now:
+        return [text, *run.waiting_for, f"its time is {_when(run.wake_at)}, also while it is paused"]
+    return [text, *run.waiting_for]
 
 
 def _due(run: Run, workers: Sequence[RegisteredWorker], *, now: datetime) -> str:

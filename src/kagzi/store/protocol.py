@@ -16,6 +16,7 @@ from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
+from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
@@ -147,7 +148,7 @@ class Store(Protocol):
 
     async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
         """Give the unreceived messages of those runs of a worker whose counter is beyond what it has `seen`, and say
-        which of the runs seen it no longer owns."""
+        which of the runs seen it no longer owns, and which of its runs are to be paused."""
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         """List the messages that no record of the run has received, in order."""
@@ -166,6 +167,19 @@ class Store(Protocol):
         Such a run is due at once, under a new fence, with what it has recorded and been sent; its timeout and its
         crashes count anew. Idempotent, as an order names the attempt that ended. A parent that has not ended looks
         after the run again; one that has leaves it alone.
+        """
+
+    async def pause(self, orders: Sequence[PauseOrder]) -> list[PauseAnswer]:
+        """Have runs rest, in one commit, and answer each in order. Idempotent: the first reason stays.
+
+        A paused run is due for nobody, whatever comes for it or becomes of its worker, until it is resumed or asked to
+        end, and keeps when it would have been due. The worker that has it is hinted, and told by `mail`.
+        """
+
+    async def resume(self, orders: Sequence[ResumeOrder]) -> list[PauseAnswer]:
+        """Let runs go on, in one commit, and answer each in order. Idempotent.
+
+        Each is due when it would have been without the pause, but not before now.
         """
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:

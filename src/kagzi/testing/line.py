@@ -15,6 +15,7 @@ from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
+from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
@@ -122,6 +123,14 @@ class Line:
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         return await self._ask(self._store.undelivered, run_id)
+
+    async def pause(self, orders: Sequence[PauseOrder]) -> list[PauseAnswer]:
+        self.writes += 1
+        return await self._ask(self._store.pause, orders)
+
+    async def resume(self, orders: Sequence[ResumeOrder]) -> list[PauseAnswer]:
+        self.writes += 1
+        return await self._ask(self._store.resume, orders)
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         self.writes += 1

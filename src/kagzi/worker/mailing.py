@@ -1,4 +1,4 @@
-"""Bringing mail to runs in memory: told by hints, found by polling."""
+"""Bringing mail to runs in memory, and having them pause: told by hints, found by polling."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Mailing:
             return
         seen = {run_id: execution.inbox for run_id, execution in executions.items()}
         mail = await self._worker.store.mail(self._worker.key, seen)
-        if mail.inbox or mail.gone:
+        held = any(execution.is_pausing for execution in executions.values())
+        if mail.inbox or mail.gone or mail.paused or held:
             # A plain callback: a body must not be drained inside a task (engine/loop.py).
             asyncio.get_running_loop().call_soon(self._deliver, mail, executions)
 
@@ -64,3 +65,8 @@ class Mailing:
             executions[run_id].mail(mail.messages.get(run_id, []), inbox)
         for run_id in mail.gone:
             executions[run_id].gone()
+        for run_id, execution in executions.items():
+            if run_id in mail.paused:
+                execution.pause()
+            else:  # an order to end, which ends a pause, has been delivered by now
+                execution.unpause()

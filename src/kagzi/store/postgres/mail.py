@@ -80,7 +80,7 @@ ORDER BY j.place
 
 # Among the runs that the worker has, which are as many as it has slots: an index over this would cost every commit.
 _COUNTERS = """
-SELECT r.run_id::text, r.inbox FROM {schema}.workflow_runs AS r WHERE r.worker_key = $1
+SELECT r.run_id::text, r.inbox, r.paused_at IS NOT NULL FROM {schema}.workflow_runs AS r WHERE r.worker_key = $1
 """
 
 UNRECEIVED = f"""
@@ -124,11 +124,17 @@ class Post:
 
     async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
         """One trip, and one more where something has come."""
-        counters = {row[0]: row[1] for row in await self._connections.fetch(self._counters, worker)}
+        rows = await self._connections.fetch(self._counters, worker)
+        counters = {row[0]: row[1] for row in rows}
         news = [run_id for run_id, inbox in counters.items() if inbox > seen.get(run_id, inbox)]
         gone = tuple(run_id for run_id in seen if run_id not in counters)
         messages = await self.unreceived(news)
-        return Mail(inbox={run_id: counters[run_id] for run_id in news}, messages=messages, gone=gone)
+        return Mail(
+            inbox={run_id: counters[run_id] for run_id in news},
+            messages=messages,
+            gone=gone,
+            paused=frozenset(row[0] for row in rows if row[2]),
+        )
 
     async def unreceived(self, run_ids: Sequence[RunId]) -> dict[RunId, list[Message]]:
         """One trip; none where nothing is asked for."""

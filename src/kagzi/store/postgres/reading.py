@@ -182,6 +182,10 @@ def _filtered(sql: str, wanted: RunFilter) -> tuple[str, list[Any]]:
     if wanted.status is not None:
         # Written out, for a partial index is only considered for a constant; the enum holds no quotes.
         sql += f" AND r.status = '{RunStatus(wanted.status).value}'"
+    if wanted.paused is not None:
+        sql += " AND r.paused_at IS NOT NULL" if wanted.paused else " AND r.paused_at IS NULL"
+    if wanted.is_open:
+        sql += " AND r.status IN ('PENDING', 'RUNNING', 'SLEEPING')"
     for condition, value in conditions:
         if value is not None:
             arguments.append(value)

@@ -41,7 +41,8 @@ RUN_COLUMNS = f"""r.run_id::text, r.id, r.namespace, r.workflow, r.version, r.qu
     {readable("r.started_at")} AS started_at, {readable("r.finished_at")} AS finished_at,
     {readable("r.available_at")} AS available_at, r.waits, r.worker_key::text,
     (SELECT k.worker_id FROM {{schema}}.workers AS k WHERE k.key = r.worker_key) AS worker_id,
-    r.parent_run_id::text, r.tags, r.attributes, r.error"""
+    r.parent_run_id::text, r.tags, r.attributes, r.error, {readable("r.paused_at")} AS paused_at, r.pause_reason,
+    {readable("r.due_at")} AS due_at"""
 PAYLOAD_COLUMNS = "r.input, r.output"
 
 
@@ -74,6 +75,9 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
         parent_run_id=row["parent_run_id"],
         tags=tuple(row["tags"]),
         attributes=row["attributes"],
+        paused_at=row["paused_at"],
+        pause_reason=row["pause_reason"],
+        due_at=row["due_at"],
     )
 
 

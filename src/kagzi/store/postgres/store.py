@@ -13,6 +13,7 @@ from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
+from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
@@ -32,6 +33,7 @@ from kagzi.store.postgres.health import HealthReader
 from kagzi.store.postgres.hints import Ear
 from kagzi.store.postgres.mail import Post
 from kagzi.store.postgres.migrate import Migrator
+from kagzi.store.postgres.pausing import Pauser
 from kagzi.store.postgres.reading import Reader
 from kagzi.store.postgres.reopening import Reopener
 from kagzi.store.postgres.start import Starter
@@ -68,6 +70,7 @@ class PostgresStore:
         self._post = Post(self._writing, names)
         self._canceller = Canceller(self._writing, names)
         self._reopener = Reopener(self._writing, names)
+        self._pauser = Pauser(self._writing, names)
         self._orphanage = Orphanage(self._writing, names)
         self._claimer = Claimer(self._writing, names, self._post)
         self._register = Register(self._writing, names)
@@ -145,6 +148,12 @@ class PostgresStore:
 
     async def reopen(self, orders: Sequence[ReopenOrder]) -> list[ReopenAnswer]:
         return await self._reopener.reopen(orders)
+
+    async def pause(self, orders: Sequence[PauseOrder]) -> list[PauseAnswer]:
+        return await self._pauser.pause(orders)
+
+    async def resume(self, orders: Sequence[ResumeOrder]) -> list[PauseAnswer]:
+        return await self._pauser.resume(orders)
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._post.answers(updates)

@@ -44,7 +44,7 @@ UPDATE workflow_runs SET
 WHERE run_id = ?1
 """
 
-_COUNTERS = "SELECT r.run_id, r.inbox FROM workflow_runs AS r WHERE r.worker_key = ?"
+_COUNTERS = "SELECT r.run_id, r.inbox, r.paused_at IS NOT NULL FROM workflow_runs AS r WHERE r.worker_key = ?"
 
 _UNRECEIVED = """
 SELECT m.run_id, m.position, m.kind, m.name, m.payload, m.created_at
@@ -98,11 +98,17 @@ def _find(session: Session, message: NewMessage) -> tuple[Any, ...] | None:
 
 
 def _mail(session: Session, looked: Looked) -> Mail:
-    counters = dict(session.rows(_COUNTERS, (looked.worker,)))
+    rows = session.rows(_COUNTERS, (looked.worker,))
+    counters = {run_id: inbox for run_id, inbox, _ in rows}
     news = [run_id for run_id, inbox in counters.items() if inbox > looked.seen.get(run_id, inbox)]
     gone = tuple(run_id for run_id in looked.seen if run_id not in counters)
     messages = unreceived(session, news)
-    return Mail(inbox={run_id: counters[run_id] for run_id in news}, messages=messages, gone=gone)
+    return Mail(
+        inbox={run_id: counters[run_id] for run_id in news},
+        messages=messages,
+        gone=gone,
+        paused=frozenset(run_id for run_id, _, is_paused in rows if is_paused),
+    )
 
 
 def unreceived(session: Session, run_ids: Sequence[RunId]) -> dict[RunId, list[Message]]:

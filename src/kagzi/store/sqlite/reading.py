@@ -138,6 +138,10 @@ def _filtered(wanted: RunFilter) -> tuple[str, tuple[Any, ...]]:
             arguments.append(value)
     if wanted.status in (RunStatus.FAILED, RunStatus.CANCELLED):
         sql += " AND r.status IN ('FAILED', 'CANCELLED')"  # word for word the condition of a partial index
+    if wanted.paused is not None:
+        sql += " AND r.paused_at IS NOT NULL" if wanted.paused else " AND r.paused_at IS NULL"
+    if wanted.is_open:
+        sql += " AND r.status IN ('PENDING', 'RUNNING', 'SLEEPING')"
     arguments.append(wanted.limit)
     return f"{sql} ORDER BY r.run_id DESC LIMIT ?", tuple(arguments)
 

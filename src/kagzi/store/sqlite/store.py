@@ -16,6 +16,7 @@ from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
+from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
@@ -26,7 +27,7 @@ from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPol
 from kagzi.settings import Settings
 from kagzi.store.borrowed.protocol import Borrowed
 from kagzi.store.protocol import HintListener, SchemaStatus
-from kagzi.store.sqlite import children, forks, health, mail, migrate, reading, register, versions
+from kagzi.store.sqlite import children, forks, health, mail, migrate, pausing, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
 from kagzi.store.sqlite.cancelling import CANCEL, EXPIRE, Expiring
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
@@ -157,6 +158,12 @@ class SqliteStore:
 
     async def reopen(self, orders: Sequence[ReopenOrder]) -> list[ReopenAnswer]:
         return await self._write(REOPEN, orders) if orders else []
+
+    async def pause(self, orders: Sequence[PauseOrder]) -> list[PauseAnswer]:
+        return await self._write(pausing.PAUSE, orders) if orders else []
+
+    async def resume(self, orders: Sequence[ResumeOrder]) -> list[PauseAnswer]:
+        return await self._write(pausing.RESUME, orders) if orders else []
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._read(mail.ANSWERS, updates)

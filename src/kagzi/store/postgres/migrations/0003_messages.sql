@@ -89,3 +89,33 @@ CREATE INDEX workflow_runs_start_deadline ON {schema}.workflow_runs (namespace, 
 
 -- The run's timeout: a run that is retried by hand has all of it again. NULL where it has none.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN timeout_s double precision;
+
+-- Pausing. A paused run is due for nobody: its `available_at` is NULL, and `due_at` says when it would have been due.
+ALTER TABLE {schema}.workflow_runs
+    ADD COLUMN paused_at timestamptz, ADD COLUMN pause_reason text, ADD COLUMN due_at timestamptz;
+
+CREATE INDEX workflow_runs_paused ON {schema}.workflow_runs (namespace, run_id) WHERE paused_at IS NOT NULL;
+
+-- By a trigger, so that it holds for every way in which a run can fall due (its worker parks it, loses it or dies, mail
+-- comes), also by workers of the release before. Of a run that is not paused only the condition is evaluated. Who is
+-- asked to end has to hear of it, so that ends the pause.
+CREATE FUNCTION {schema}.stay_paused() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.finished_at IS NOT NULL OR NEW.cancel_asked_at IS NOT NULL THEN
+        UPDATE {schema}.workflow_runs AS r SET paused_at = NULL, pause_reason = NULL, due_at = NULL
+        WHERE r.run_id = NEW.run_id;
+    ELSE
+        UPDATE {schema}.workflow_runs AS r SET due_at = least(r.due_at, r.available_at), available_at = NULL
+        WHERE r.run_id = NEW.run_id AND r.available_at IS NOT NULL;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER stay_paused
+    AFTER UPDATE OF available_at, finished_at, cancel_asked_at ON {schema}.workflow_runs FOR EACH ROW
+    WHEN (
+        NEW.paused_at IS NOT NULL
+        AND (NEW.available_at IS NOT NULL OR NEW.finished_at IS NOT NULL OR NEW.cancel_asked_at IS NOT NULL)
+    )
+    EXECUTE FUNCTION {schema}.stay_paused();

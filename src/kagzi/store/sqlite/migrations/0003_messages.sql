@@ -65,3 +65,26 @@ CREATE INDEX workflow_runs_start_deadline ON workflow_runs (namespace, start_dea
 
 -- The run's timeout: a run that is retried by hand has all of it again. NULL where it has none.
 ALTER TABLE workflow_runs ADD COLUMN timeout_s REAL;
+
+-- Pausing. A paused run is due for nobody: its `available_at` is NULL, and `due_at` says when it would have been due.
+ALTER TABLE workflow_runs ADD COLUMN paused_at INTEGER;
+ALTER TABLE workflow_runs ADD COLUMN pause_reason TEXT;
+ALTER TABLE workflow_runs ADD COLUMN due_at INTEGER;
+
+CREATE INDEX workflow_runs_paused ON workflow_runs (namespace, run_id) WHERE paused_at IS NOT NULL;
+
+-- By triggers, so that it holds for every way in which a run can fall due (its worker parks it, loses it or dies, mail
+-- comes), also by workers of the release before. Of a run that is not paused only the condition is evaluated. Who is
+-- asked to end has to hear of it, so that ends the pause.
+CREATE TRIGGER stay_paused AFTER UPDATE OF available_at ON workflow_runs
+WHEN NEW.paused_at IS NOT NULL AND NEW.available_at IS NOT NULL AND NEW.cancel_asked_at IS NULL
+BEGIN
+    UPDATE workflow_runs SET due_at = min(coalesce(due_at, available_at), available_at), available_at = NULL
+    WHERE run_id = NEW.run_id AND available_at IS NOT NULL;
+END;
+
+CREATE TRIGGER end_paused AFTER UPDATE OF finished_at, cancel_asked_at ON workflow_runs
+WHEN NEW.paused_at IS NOT NULL AND (NEW.finished_at IS NOT NULL OR NEW.cancel_asked_at IS NOT NULL)
+BEGIN
+    UPDATE workflow_runs SET paused_at = NULL, pause_reason = NULL, due_at = NULL WHERE run_id = NEW.run_id;
+END;

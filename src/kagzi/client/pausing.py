@@ -1,0 +1,43 @@
+"""Holding runs for a while."""
+
+from __future__ import annotations
+
+from kagzi.client.cancelling import checked_reason
+from kagzi.client.link import Link
+from kagzi.errors import RunClosed, RunNotFound
+from kagzi.model.pausing import PauseAnswer, PauseOrder, PauseOutcome, ResumeOrder
+from kagzi.model.run import RunId, RunStatus
+
+
+async def pause(link: Link, run_id: RunId, *, reason: str | None) -> None:
+    """Have a run rest; returns once that is durable. Idempotent.
+
+    Raises RunClosed, RunNotFound, TypeError or StoreUnavailable.
+    """
+    order = PauseOrder(namespace=link.settings.namespace, run_id=run_id, reason=checked_pause_reason(reason))
+    (answer,) = await link.store.pause([order])
+    _check(run_id, answer)
+
+
+async def resume(link: Link, run_id: RunId) -> None:
+    """Let a run go on; returns once that is durable. Idempotent. Raises RunClosed, RunNotFound or StoreUnavailable."""
+    (answer,) = await link.store.resume([ResumeOrder(namespace=link.settings.namespace, run_id=run_id)])
+    _check(run_id, answer)
+
+
+def checked_pause_reason(reason: str | None) -> str | None:
+    """The reason of a pause as a database can hold it. Raises TypeError where it is no text."""
+    checked = checked_reason(reason, of="a pause")
+    return None if checked is None else checked.replace("\0", "\ufffd")
+
+
+def _check(run_id: RunId, answer: PauseAnswer) -> None:
+    match answer.outcome:
+        case PauseOutcome.NOT_FOUND:
+            raise RunNotFound(run_id)
+        case PauseOutcome.CLOSED:
+            raise RunClosed(run_id, str(answer.status))
+        case PauseOutcome.ENDING:
+            raise RunClosed(run_id, str(answer.status or RunStatus.RUNNING), is_ending=True)
+        case PauseOutcome.DONE | PauseOutcome.ALREADY:
+            pass
