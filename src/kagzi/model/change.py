@@ -10,7 +10,7 @@ import msgspec
 from kagzi.model.child import ChildStart
 from kagzi.model.message import Reply
 from kagzi.model.run import RunId, RunStatus
-from kagzi.model.step import FailedAttempt, StepRecord
+from kagzi.model.step import FailedAttempt, StartMark, StepRecord
 
 
 class ParkedAt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -63,7 +63,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     for the same operations. `received` are the positions of the messages that the records received; `returned` of those
     that were received and that nobody waited for any more: they are unreceived again. `starts` are children that
     are born with it. `replies` answer updates, each once, and `published` values take the place of those
-    before under their keys.
+    before under their keys. `marks` are executions that are about to begin, once this is known to be durable.
     """
 
     run_id: RunId
@@ -76,13 +76,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     starts: tuple[ChildStart, ...] = ()
     replies: tuple[Reply, ...] = ()
     published: tuple[Published, ...] = ()
+    marks: tuple[StartMark, ...] = ()
     transition: Transition | None = None
 
 
 def has_rarities(change: Change) -> bool:
     """Whether a change holds what few do, which stores write by statements of their own."""
     received = change.received or change.returned
-    return bool(change.failed or received or change.starts or change.replies or change.published)
+    return bool(change.failed or received or change.starts or change.replies or change.published or change.marks)
 
 
 class Applied(Enum):

@@ -76,7 +76,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """A finished operation at its place `seq` (1, 2, ...) in the order of delivery; what a replay delivers again.
 
     `output` and `error` are encoded text. `finished_at` is given by the store at the commit and None before. `message`
-    is the position of the message that a SIGNAL received.
+    is the position of the message that a SIGNAL received. A step that FAILED `in_doubt` was interrupted: nobody knows
+    whether it happened.
     """
 
     step_id: str
@@ -90,6 +91,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     finished_at: datetime | None = None
     child_run_id: RunId | None = None
     message: int | None = None
+    in_doubt: bool = False
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -98,7 +100,9 @@ class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_de
 
     With `wake_at` the step stays open and is executed again then; without, it has failed for good and a record says so.
     `max_attempts` is how often its policy lets it be executed (None: without a limit), not counting the
-    `earlier_attempts` that were made before this one, number `run_attempt`, of the run's attempts.
+    `earlier_attempts` that were made before this one, number `run_attempt`, of the run's attempts. `in_doubt` says that
+    it was not the step's own function that failed, but finding out whether an execution of that has happened.
+    `heartbeat_details` is what the execution told last, encoded.
     """
 
     step_id: str
@@ -111,15 +115,34 @@ class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_de
     max_attempts: int | None = None
     earlier_attempts: int = 0
     run_attempt: int = 1
+    in_doubt: bool = False
+    heartbeat_details: str | None = None
+
+
+class StartMark(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """An execution is about to begin of a step that is to be executed at most once. From here on, and until an outcome
+    is recorded, its step is in doubt. Fields are those of a FailedAttempt."""
+
+    step_id: str
+    attempt: int
+    started_at: datetime
+    earlier_attempts: int = 0
+    run_attempt: int = 1
 
 
 class Tries(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Executions that a step has used up: `used` in all, `earlier` of them in earlier attempts of the run. It is not
-    executed again before `wake_at`."""
+    executed again before `wake_at`.
+
+    `in_doubt` says that one more was begun under a StartMark, and that nobody knows what became of it.
+    `heartbeat_details` is what the last of them has told, encoded.
+    """
 
     used: int
     earlier: int = 0
     wake_at: datetime | None = None
+    in_doubt: bool = False
+    heartbeat_details: str | None = None
 
 
 class StoredAttempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,11 +171,17 @@ class StoredStep(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int | None = None
     earlier_attempts: int = 0
     run_attempt: int = 1
+    heartbeat_details: str | None = None
+    heartbeat_at: datetime | None = None
 
 
 class OpenStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A step that has been executing for longer than a heartbeat, to be made visible: execution number `attempts`, with
-    `earlier_attempts` made before this one, number `run_attempt`, of the run's attempts."""
+    """A step that is executing, to be made visible: execution number `attempts`, with `earlier_attempts` made before
+    this one, number `run_attempt`, of the run's attempts.
+
+    `heartbeat_at` is when its function last gave a sign of life, and `heartbeat_details` what it told, encoded; None
+    where it has not, or where it told nothing since it was last shown.
+    """
 
     run_id: RunId
     fence: int
@@ -161,6 +190,8 @@ class OpenStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int = 1
     earlier_attempts: int = 0
     run_attempt: int = 1
+    heartbeat_details: str | None = None
+    heartbeat_at: datetime | None = None
 
 
 def step_name(step_id: str) -> str:

@@ -20,7 +20,7 @@ from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
-from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.step import OpenStep, StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
@@ -208,6 +208,12 @@ class Store(Protocol):
 
     async def beat(self, beat: Beat) -> BeatAnswer:
         """Renew a worker's lease and show what it is doing. Never revives a DEAD or STOPPED registration."""
+
+    async def show(self, steps: Sequence[OpenStep]) -> None:
+        """Make steps visible that are executing, with what they have told, each if its (run_id, fence) is RUNNING.
+
+        Nothing is written of an execution whose outcome is stored. May be called again with the same or with less.
+        """
 
     async def leave(self, worker: WorkerKey) -> None:
         """Mark a registration STOPPED. Runs it still owns are recovered like those of a dead worker."""

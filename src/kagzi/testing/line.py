@@ -19,7 +19,7 @@ from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
 from kagzi.model.reopening import ReopenAnswer, ReopenOrder
 from kagzi.model.run import NewRun, RunFilter, RunId, RunOutcome, Started, StoredRun, WorkerKey
-from kagzi.model.step import StoredAttempt, StoredStep
+from kagzi.model.step import OpenStep, StoredAttempt, StoredStep
 from kagzi.model.transaction import Transacted, Transaction
 from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
@@ -159,6 +159,9 @@ class Line:
 
     async def beat(self, beat: Beat) -> BeatAnswer:
         return await self._ask(self._store.beat, beat)
+
+    async def show(self, steps: Sequence[OpenStep]) -> None:
+        await self._ask(self._store.show, steps)
 
     async def leave(self, worker: WorkerKey) -> None:
         """The dead don't sign off, and don't fail at it either."""

@@ -63,6 +63,7 @@ class Committer:
             arguments += array_text(batch.start_places), rows_json(batch.starts)
             arguments += array_text(batch.reply_places), rows_json(batch.replies)
             arguments += array_text(batch.published_places), rows_json(batch.published)
+            arguments += array_text(batch.mark_places), rows_json(batch.marks)
             sql = self._everything
         elif batch.transitions:
             arguments += array_text(batch.transition_places), rows_json(batch.transitions)
@@ -136,7 +137,7 @@ def _outcome(
         return Applied.LOST
     if change.transition is not None:
         return Applied.ALREADY if run[1] == change.transition.status.value else Applied.LOST
-    if change.records or change.failed or change.returned or change.starts:
+    if change.records or change.failed or change.returned or change.starts or change.marks:
         return Applied.ALREADY
     return Applied.LOST
 

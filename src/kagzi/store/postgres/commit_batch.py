@@ -11,7 +11,7 @@ from kagzi.model.change import Change, Published, Transition, has_rarities
 from kagzi.model.child import ChildStart
 from kagzi.model.message import Reply
 from kagzi.model.run import RunId
-from kagzi.model.step import FailedAttempt, StepRecord
+from kagzi.model.step import FailedAttempt, StartMark, StepRecord
 
 LOCKED = -1
 """The fence of a run that is only to be locked: the parent of one that ends, in its place among the others."""
@@ -27,6 +27,8 @@ class Batch:
         "failed_places",
         "fences",
         "is_rare",
+        "mark_places",
+        "marks",
         "places",
         "published",
         "published_places",
@@ -61,6 +63,8 @@ class Batch:
         self.reply_places: list[int] = []
         self.published: list[Published] = []
         self.published_places: list[int] = []
+        self.marks: list[StartMark] = []
+        self.mark_places: list[int] = []
         self._last: dict[tuple[int, str, int | str], int] = {}
         self.is_rare = False
         seen: set[tuple[int, str]] = set()
@@ -98,6 +102,8 @@ class Batch:
         self.start_places += [place] * len(change.starts)
         self.failed += change.failed
         self.failed_places += [place] * len(change.failed)
+        self.marks += change.marks
+        self.mark_places += [place] * len(change.marks)
         receipts = [_Receipt(position, change.records[0].seq) for position in change.received]
         # One statement can't write one row twice: what comes last counts, and of replies the first.
         for receipt in (*receipts, *(_Receipt(position, None) for position in change.returned)):

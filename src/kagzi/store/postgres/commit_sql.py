@@ -8,6 +8,7 @@ from kagzi.store.postgres.commit_batch import LOCKED
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED, TELL_REPLIED
 
 _LAST_SET = "child_run_id = excluded.child_run_id"
+_RARELY_SET = ", message = excluded.message, in_doubt = excluded.in_doubt"
 ON_CONFLICT = """
     -- Finished operations are immutable; one that was only shown as open is finished now.
     ON CONFLICT (run_id, step_id) DO UPDATE SET
@@ -88,22 +89,22 @@ def _stored(*, rare: bool) -> str:
     """The records of a batch; `rare` ones may replace others, and receive messages."""
     return f"""
 , stored AS (
-    INSERT INTO {{schema}}.step_runs ({COLUMNS} {", message" if rare else ""})
+    INSERT INTO {{schema}}.step_runs ({COLUMNS} {", message, in_doubt" if rare else ""})
     SELECT (SELECT runs FROM asked)[n.place], n.step_id, n.seq, coalesce(n.kind, 'STEP'),
         coalesce(n.status, 'COMPLETED'), n.output, n.error, coalesce(n.attempts, 1), n.started_at, now(),
-        n.child_run_id {", n.message" if rare else ""}
+        n.child_run_id {", n.message, coalesce(n.in_doubt, false)" if rare else ""}
     FROM ROWS FROM (
         unnest($3::text::integer[]),
         json_to_recordset($4::json) AS (
             step_id text, seq integer, kind text, status text, output text, error text, attempts integer,
-            started_at timestamptz, child_run_id uuid {", message integer" if rare else ""}
+            started_at timestamptz, child_run_id uuid {", message integer, in_doubt boolean" if rare else ""}
         )
     ) AS n (
         place, step_id, seq, kind, status, output, error, attempts, started_at, child_run_id
-        {", message" if rare else ""}
+        {", message, in_doubt" if rare else ""}
     )
     WHERE (SELECT mine FROM held)[n.place]
-    {ON_CONFLICT if not rare else ON_CONFLICT.replace(_LAST_SET, _LAST_SET + ", message = excluded.message")}
+    {ON_CONFLICT.replace(_LAST_SET, _LAST_SET + _RARELY_SET) if rare else ON_CONFLICT}
     {OF_AN_EARLIER_ATTEMPT if rare else ""}
     RETURNING 1
 )
@@ -154,10 +155,12 @@ _FAILED = f"""
         unnest($7::text::integer[]),
         json_to_recordset($8::json) AS (
             step_id text, attempt integer, kind text, message text, error text, started_at timestamptz,
-            wake_at timestamptz, max_attempts integer, earlier_attempts integer, run_attempt integer
+            wake_at timestamptz, max_attempts integer, earlier_attempts integer, run_attempt integer, in_doubt boolean,
+            heartbeat_details text
         )
     ) AS f (
-        place, step_id, attempt, kind, message, error, started_at, wake_at, max_attempts, earlier_attempts, run_attempt
+        place, step_id, attempt, kind, message, error, started_at, wake_at, max_attempts, earlier_attempts, run_attempt,
+        in_doubt, heartbeat_details
     )
     WHERE (SELECT mine FROM held)[f.place]
 ),
@@ -168,16 +171,41 @@ noted AS (
 ),
 left_open AS (
     INSERT INTO {{schema}}.step_runs (
-        run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts, run_attempt
+        run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts,
+        run_attempt, in_doubt, heartbeat_details
     )
     SELECT f.run_id, f.step_id, 'STEP', 'RETRYING', f.error, f.attempt, f.started_at, f.wake_at, f.max_attempts,
-        coalesce(f.earlier_attempts, 0), coalesce(f.run_attempt, 1)
+        coalesce(f.earlier_attempts, 0), coalesce(f.run_attempt, 1), coalesce(f.in_doubt, false), f.heartbeat_details
     FROM failed AS f WHERE f.wake_at IS NOT NULL
     ON CONFLICT (run_id, step_id) DO UPDATE SET
         seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = excluded.error,
         attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = excluded.wake_at,
         max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts,
-        run_attempt = excluded.run_attempt
+        run_attempt = excluded.run_attempt, in_doubt = excluded.in_doubt,
+        heartbeat_details = coalesce(excluded.heartbeat_details, step_runs.heartbeat_details)
+    WHERE step_runs.seq IS NULL {OF_AN_EARLIER_ATTEMPT}
+)
+"""
+
+# Executions that are to be made at most once, before they begin.
+_MARKED = f"""
+, marked AS (
+    INSERT INTO {{schema}}.step_runs (
+        run_id, step_id, kind, status, attempts, started_at, earlier_attempts, run_attempt, in_doubt
+    )
+    SELECT (SELECT runs FROM asked)[m.place], m.step_id, 'STEP', 'RUNNING', m.attempt, m.started_at,
+        coalesce(m.earlier_attempts, 0), coalesce(m.run_attempt, 1), true
+    FROM ROWS FROM (
+        unnest($17::text::integer[]),
+        json_to_recordset($18::json) AS (
+            step_id text, attempt integer, started_at timestamptz, earlier_attempts integer, run_attempt integer
+        )
+    ) AS m (place, step_id, attempt, started_at, earlier_attempts, run_attempt)
+    WHERE (SELECT mine FROM held)[m.place]
+    ON CONFLICT (run_id, step_id) DO UPDATE SET
+        seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, attempts = excluded.attempts,
+        started_at = excluded.started_at, finished_at = NULL, wake_at = NULL,
+        earlier_attempts = excluded.earlier_attempts, run_attempt = excluded.run_attempt, in_doubt = true
     WHERE step_runs.seq IS NULL {OF_AN_EARLIER_ATTEMPT}
 )
 """
@@ -271,8 +299,8 @@ _TELL_STARTED = f""",
     (SELECT {TELL_DUE} FROM started WHERE {SOMEBODY_IDLE} LIMIT 1)
 """
 
-# What few batches hold: executions that failed, new attempts of runs and what is recorded in them, messages received,
-# children that are born or end, replies and published values.
+# What few batches hold: executions that failed, or are to be made at most once, new attempts of runs and what is
+# recorded in them, messages received, children that are born or end, replies and published values.
 EVERYTHING = (
     _HELD_AND_LOCKED
     + _stored(rare=True)
@@ -280,6 +308,7 @@ EVERYTHING = (
     + _RECEIVED
     + _STARTED
     + _TOLD
+    + _MARKED
     + _transited(again=True)
     + _ANSWER
     + _TELL

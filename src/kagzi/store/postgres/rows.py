@@ -83,7 +83,7 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
 
 STEP_COLUMNS = f"""s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, {readable("s.started_at")},
     {readable("s.finished_at")}, {readable("s.wake_at")}, s.child_run_id::text, s.max_attempts, s.earlier_attempts,
-    s.run_attempt"""
+    s.run_attempt, s.heartbeat_details, {readable("s.heartbeat_at")}"""
 
 
 def stored_step(row: Row) -> StoredStep:
@@ -103,12 +103,15 @@ def stored_step(row: Row) -> StoredStep:
         max_attempts=row[11],
         earlier_attempts=row[12],
         run_attempt=row[13],
+        heartbeat_details=row[14],
+        heartbeat_at=row[15],
     )
 
 
 RECORD_COLUMNS = f"""s.run_id::text, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts,
     {readable("s.started_at")}, {readable("s.finished_at")}, s.child_run_id::text, {readable("s.wake_at")},
-    s.earlier_attempts, s.run_attempt, s.message"""
+    s.earlier_attempts, s.run_attempt, s.message, s.in_doubt,
+    CASE WHEN s.status <> 'COMPLETED' THEN s.heartbeat_details END"""
 
 
 def step_record(row: Row) -> StepRecord:
@@ -125,6 +128,7 @@ def step_record(row: Row) -> StepRecord:
         finished_at=row[9],
         child_run_id=row[10],
         message=row[14],
+        in_doubt=row[15],
     )
 
 

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from kagzi.ids import is_id
 from kagzi.model.run import WorkerKey
+from kagzi.model.step import OpenStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPolicy, Registration, StoredWorker
 from kagzi.store.postgres.address import Names
-from kagzi.store.postgres.batches import array_text
+from kagzi.store.postgres.batches import array_text, rows_json
 from kagzi.store.postgres.connections import Connections
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DRAIN, TELL_DUE, TELL_ENDED
 from kagzi.store.postgres.rows import WORKER_COLUMNS, stored_worker
@@ -57,22 +59,34 @@ SELECT now(), coalesce((SELECT k.drain_asked FROM {schema}.workers AS k WHERE k.
 # wait for a run.
 _SHOW_OPEN = """
 INSERT INTO {schema}.step_runs (
-    run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts, run_attempt
+    run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts, run_attempt, heartbeat_details,
+    heartbeat_at
 )
-SELECT o.run_id, o.step_id, NULL, 'STEP', 'RUNNING', o.attempts, o.started_at, o.earlier_attempts, o.run_attempt
-FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::integer[], $6::integer[], $7::integer[])
-    AS o (run_id, fence, step_id, started_at, attempts, earlier_attempts, run_attempt)
+SELECT o.run_id, o.step_id, NULL, 'STEP', 'RUNNING', coalesce(o.attempts, 1), o.started_at,
+    coalesce(o.earlier_attempts, 0), coalesce(o.run_attempt, 1), o.heartbeat_details, o.heartbeat_at
+FROM json_to_recordset($1::json) AS o (
+    run_id uuid, fence integer, step_id text, started_at timestamptz, attempts integer, earlier_attempts integer,
+    run_attempt integer, heartbeat_details text, heartbeat_at timestamptz
+)
 CROSS JOIN LATERAL (
     SELECT FROM {schema}.workflow_runs AS r
     WHERE r.run_id = o.run_id AND r.fence = o.fence AND r.status = 'RUNNING'
     FOR NO KEY UPDATE
 ) AS w
 -- A step that waited for its next execution is now in it. One of which that execution's failure was stored since we
--- looked is not: its count and its wait must stay.
+-- looked is not: its count and its wait must stay. And of what an execution tells, the latest counts.
 ON CONFLICT (run_id, step_id) DO UPDATE SET
-    status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL,
-    earlier_attempts = excluded.earlier_attempts, run_attempt = excluded.run_attempt
-WHERE step_runs.seq IS NULL AND step_runs.status = 'RETRYING' AND step_runs.attempts < excluded.attempts
+    seq = NULL, status = excluded.status, output = NULL, attempts = excluded.attempts, started_at = excluded.started_at,
+    finished_at = NULL, wake_at = NULL, earlier_attempts = excluded.earlier_attempts,
+    run_attempt = excluded.run_attempt, heartbeat_at = coalesce(excluded.heartbeat_at, step_runs.heartbeat_at),
+    heartbeat_details = coalesce(excluded.heartbeat_details, step_runs.heartbeat_details)
+WHERE (step_runs.seq IS NULL AND step_runs.status = 'RETRYING' AND step_runs.attempts < excluded.attempts)
+    OR (step_runs.seq IS NULL AND step_runs.status = 'RUNNING' AND step_runs.attempts <= excluded.attempts
+        AND excluded.heartbeat_at >= coalesce(step_runs.heartbeat_at, excluded.heartbeat_at))
+    -- What an earlier attempt of the run has finished is executed again only where it had failed.
+    OR (step_runs.seq <= (
+        SELECT r.reopened_seq FROM {schema}.workflow_runs AS r WHERE r.run_id = step_runs.run_id
+    ) AND step_runs.status = 'FAILED')
 """
 
 _LEAVE = """
@@ -209,18 +223,13 @@ class Register:
             now, drain = (await self._connections.fetch(self._drain_asked, beat.worker))[0]
             return BeatAnswer(alive=False, now=now, drain=drain)
         if beat.open_steps:
-            steps = sorted(beat.open_steps, key=lambda step: step.run_id)
-            await self._connections.fetch(
-                self._show_open,
-                [step.run_id for step in steps],
-                [step.fence for step in steps],
-                [step.step_id for step in steps],
-                [step.started_at for step in steps],
-                [step.attempts for step in steps],
-                [step.earlier_attempts for step in steps],
-                [step.run_attempt for step in steps],
-            )
+            await self.show(beat.open_steps)
         return BeatAnswer(alive=True, now=rows[0][0], drain=rows[0][1])
+
+    async def show(self, steps: Sequence[OpenStep]) -> None:
+        """One trip."""
+        in_order = sorted(steps, key=_run_id)  # as everybody takes the locks of runs
+        await self._connections.fetch(self._show_open, rows_json(in_order))
 
     async def leave(self, worker: WorkerKey) -> None:
         await self._connections.fetch(self._leave, worker)
@@ -251,3 +260,6 @@ class Register:
             dead=tuple(row[0] for row in dead),
             more=len(released) + len(poisoned) >= policy.batch,
         )
+
+
+_run_id = attrgetter("run_id")

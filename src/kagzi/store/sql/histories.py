@@ -21,7 +21,7 @@ class Row(Protocol):
 R = TypeVar("R", bound=Row)
 
 _RUN, _STEP, _SEQ, _KIND, _STATUS, _ATTEMPTS = 0, 1, 2, 3, 4, 7
-_CHILD, _WAKE_AT, _EARLIER, _RUN_ATTEMPT = 10, 11, 12, 13
+_CHILD, _WAKE_AT, _EARLIER, _RUN_ATTEMPT, _IN_DOUBT, _DETAILS = 10, 11, 12, 13, 15, 16
 
 _FIRST_ATTEMPT = 0, 1
 
@@ -51,7 +51,7 @@ def sort_histories(
     as_moment: Callable[[Any], datetime | None],
 ) -> Histories:
     """Sort rows (run_id, step_id, seq, kind, status, output, error, attempts, ..., child_run_id, wake_at,
-    earlier_attempts, run_attempt).
+    earlier_attempts, run_attempt, message, in_doubt, heartbeat_details).
 
     `reopened` says up to which `seq` a run's operations belong to its earlier attempts, and the number of its present
     one; runs in their first are not in it. A row that shows an execution in progress counts those before it: what a
@@ -65,18 +65,26 @@ def sort_histories(
             histories.children[row[_RUN]][row[_STEP]] = row[_CHILD]
         elif seq is None:
             used = row[_ATTEMPTS] - 1 if row[_STATUS] == StepStatus.RUNNING else row[_ATTEMPTS]
-            if used > 0:
+            if used > 0 or row[_IN_DOUBT] or row[_DETAILS] is not None:
                 _, attempt = reopened.get(row[_RUN], _FIRST_ATTEMPT)
-                if row[_RUN_ATTEMPT] == attempt:
-                    tries = Tries(used=used, earlier=row[_EARLIER], wake_at=as_moment(row[_WAKE_AT]))
-                else:  # an earlier attempt left it open
-                    tries = Tries(used=used, earlier=used)
-                histories.tries[row[_RUN]][row[_STEP]] = tries
+                is_of_an_earlier = row[_RUN_ATTEMPT] != attempt  # which left it open
+                histories.tries[row[_RUN]][row[_STEP]] = Tries(
+                    used=used,
+                    earlier=used if is_of_an_earlier else row[_EARLIER],
+                    wake_at=None if is_of_an_earlier else as_moment(row[_WAKE_AT]),
+                    in_doubt=bool(row[_IN_DOUBT]),
+                    heartbeat_details=row[_DETAILS],
+                )
         elif not reopened or seq > reopened.get(row[_RUN], _FIRST_ATTEMPT)[0]:
             records[row[_RUN]].append(as_record(row))
         elif row[_STATUS] == StepStatus.FAILED and row[_KIND] != StepKind.CHILD:
             # What failed is executed anew, with all that its policy allows.
-            histories.tries[row[_RUN]][row[_STEP]] = Tries(used=row[_ATTEMPTS], earlier=row[_ATTEMPTS])
+            histories.tries[row[_RUN]][row[_STEP]] = Tries(
+                used=row[_ATTEMPTS],
+                earlier=row[_ATTEMPTS],
+                in_doubt=bool(row[_IN_DOUBT]),
+                heartbeat_details=row[_DETAILS],
+            )
         else:
             histories.earlier[row[_RUN]][row[_STEP]] = as_record(row)
     return histories

@@ -13,7 +13,7 @@ import msgspec
 from kagzi.model.change import Applied, Change, Committed, has_rarities
 from kagzi.model.child import ChildStart
 from kagzi.model.run import TERMINAL, RunStatus
-from kagzi.model.step import FailedAttempt, StepRecord
+from kagzi.model.step import FailedAttempt, StartMark, StepRecord
 from kagzi.store.sqlite.batches import BulkInsert
 from kagzi.store.sqlite.session import Doubtful, Session, Verb
 from kagzi.store.sqlite.times import micros, micros_or_none, moment
@@ -65,16 +65,30 @@ ON CONFLICT DO NOTHING
 
 _LEAVE_OPEN = f"""
 INSERT INTO step_runs (
-    run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts, run_attempt
+    run_id, step_id, kind, status, error, attempts, started_at, wake_at, max_attempts, earlier_attempts, run_attempt,
+    in_doubt, heartbeat_details
 )
-VALUES (?, ?, 'STEP', 'RETRYING', ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, 'STEP', 'RETRYING', ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id, step_id) DO UPDATE SET
     seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, error = excluded.error,
     attempts = excluded.attempts, started_at = excluded.started_at, finished_at = NULL, wake_at = excluded.wake_at,
     max_attempts = excluded.max_attempts, earlier_attempts = excluded.earlier_attempts,
-    run_attempt = excluded.run_attempt
+    run_attempt = excluded.run_attempt, in_doubt = excluded.in_doubt,
+    heartbeat_details = coalesce(excluded.heartbeat_details, heartbeat_details)
 WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
 """
+
+# Of an execution that is to be made at most once, before it begins.
+_MARK = f"""
+INSERT INTO step_runs (run_id, step_id, kind, status, attempts, started_at, earlier_attempts, run_attempt, in_doubt)
+VALUES (?, ?, 'STEP', 'RUNNING', ?, ?, ?, ?, 1)
+ON CONFLICT (run_id, step_id) DO UPDATE SET
+    seq = NULL, kind = excluded.kind, status = excluded.status, output = NULL, attempts = excluded.attempts,
+    started_at = excluded.started_at, finished_at = NULL, wake_at = NULL,
+    earlier_attempts = excluded.earlier_attempts, run_attempt = excluded.run_attempt, in_doubt = 1
+WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
+"""
+_END_DOUBT = "UPDATE step_runs SET in_doubt = ?3 WHERE run_id = ?1 AND step_id = ?2 AND in_doubt <> ?3"
 
 _REOPEN = """
 UPDATE workflow_runs SET reopened_seq = ?2, attempts = attempts + 1, attempt_started_at = NULL WHERE run_id = ?1
@@ -203,6 +217,10 @@ def _write_rarities(session: Session, change: Change) -> bool:
         session.write(_NOTE_ATTEMPT, (change.run_id, failure.step_id, *noted))
         if failure.wake_at is not None:
             session.write(_LEAVE_OPEN, (change.run_id, *_open_row(failure)))
+        else:
+            session.write(_END_DOUBT, (change.run_id, failure.step_id, failure.in_doubt))
+    for mark in change.marks:
+        written &= session.write(_MARK, (change.run_id, *_mark_row(mark))) > 0
     return written
 
 
@@ -227,7 +245,13 @@ def _open_row(failure: FailedAttempt) -> tuple[Any, ...]:
         failure.max_attempts,
         failure.earlier_attempts,
         failure.run_attempt,
+        failure.in_doubt,
+        failure.heartbeat_details,
     )
+
+
+def _mark_row(mark: StartMark) -> tuple[Any, ...]:
+    return mark.step_id, mark.attempt, micros(mark.started_at), mark.earlier_attempts, mark.run_attempt
 
 
 def _let_go(session: Session, changes: Iterable[Change]) -> None:
@@ -320,6 +344,6 @@ def _outcome_before(session: Session, change: Change, times: list[int | None]) -
         return Applied.ALREADY if run[0][1] == change.transition.status else Applied.LOST
     if any(not session.rows(_RUN_THERE, (start.run.run_id,)) for start in change.starts):
         return Applied.LOST
-    if change.records or change.failed or change.returned or change.starts:
+    if change.records or change.failed or change.returned or change.starts or change.marks:
         return Applied.ALREADY
     return Applied.LOST

@@ -11,10 +11,11 @@ import msgspec
 
 from kagzi.ids import is_id
 from kagzi.model.run import WorkerKey
+from kagzi.model.step import OpenStep
 from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Registration, StoredWorker, WorkerState
 from kagzi.store.sqlite.rows import WORKER_COLUMNS, stored_worker
 from kagzi.store.sqlite.session import Session, each
-from kagzi.store.sqlite.times import micros, moment, span
+from kagzi.store.sqlite.times import micros, micros_or_none, moment, span
 
 ALIVE = "SELECT 1 FROM workers AS w WHERE w.key = ? AND w.ended_at IS NULL AND w.lease_until > ?"
 
@@ -50,15 +51,24 @@ RETURNING key
 _DRAIN_ASKED = "SELECT k.drain_asked FROM workers AS k WHERE k.key = ?"
 
 _SHOW_OPEN = """
-INSERT INTO step_runs (run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts, run_attempt)
-SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5, ?6, ?7
+INSERT INTO step_runs (
+    run_id, step_id, seq, kind, status, attempts, started_at, earlier_attempts, run_attempt, heartbeat_details,
+    heartbeat_at
+)
+SELECT r.run_id, ?3, NULL, 'STEP', 'RUNNING', ?4, ?5, ?6, ?7, ?8, ?9
 FROM workflow_runs AS r WHERE r.run_id = ?1 AND r.fence = ?2 AND r.status = 'RUNNING'
 -- A step that waited for its next execution is now in it. One of which that execution's failure was stored since we
--- looked is not: its count and its wait must stay.
+-- looked is not: its count and its wait must stay. And of what an execution tells, the latest counts.
 ON CONFLICT (run_id, step_id) DO UPDATE SET
-    status = excluded.status, attempts = excluded.attempts, started_at = excluded.started_at, wake_at = NULL,
-    earlier_attempts = excluded.earlier_attempts, run_attempt = excluded.run_attempt
-WHERE seq IS NULL AND status = 'RETRYING' AND attempts < excluded.attempts
+    seq = NULL, status = excluded.status, output = NULL, attempts = excluded.attempts, started_at = excluded.started_at,
+    finished_at = NULL, wake_at = NULL, earlier_attempts = excluded.earlier_attempts,
+    run_attempt = excluded.run_attempt, heartbeat_at = coalesce(excluded.heartbeat_at, heartbeat_at),
+    heartbeat_details = coalesce(excluded.heartbeat_details, heartbeat_details)
+WHERE (seq IS NULL AND status = 'RETRYING' AND attempts < excluded.attempts)
+    OR (seq IS NULL AND status = 'RUNNING' AND attempts <= excluded.attempts
+        AND excluded.heartbeat_at >= coalesce(heartbeat_at, excluded.heartbeat_at))
+    -- What an earlier attempt of the run has finished is executed again only where it had failed.
+    OR (seq <= (SELECT r.reopened_seq FROM workflow_runs AS r WHERE r.run_id = excluded.run_id) AND status = 'FAILED')
 """
 
 _LEAVE = "UPDATE workers SET state = 'STOPPED', ended_at = ?2 WHERE key = ?1 AND ended_at IS NULL"
@@ -107,20 +117,26 @@ def _beat(session: Session, beat: Beat) -> BeatAnswer:
     renewed = session.rows(_RENEW, arguments)
     alive, drain = bool(renewed), bool(renewed[0][0]) if renewed else _is_asked_to_drain(session, beat.worker)
     if alive and beat.open_steps:
-        session.connection.executemany(
-            _SHOW_OPEN,
-            [
-                (
-                    *(step.run_id, step.fence, step.step_id),
-                    step.attempts,
-                    micros(step.started_at),
-                    step.earlier_attempts,
-                    step.run_attempt,
-                )
-                for step in beat.open_steps
-            ],
-        )
+        _show(session, beat.open_steps)
     return BeatAnswer(alive=alive, now=moment(now), drain=drain)
+
+
+def _show(session: Session, steps: Sequence[OpenStep]) -> None:
+    session.connection.executemany(
+        _SHOW_OPEN,
+        [
+            (
+                *(step.run_id, step.fence, step.step_id),
+                step.attempts,
+                micros(step.started_at),
+                step.earlier_attempts,
+                step.run_attempt,
+                step.heartbeat_details,
+                micros_or_none(step.heartbeat_at),
+            )
+            for step in steps
+        ],
+    )
 
 
 def _leave(session: Session, worker: WorkerKey) -> None:
@@ -149,6 +165,7 @@ def _workers(session: Session, namespace: str) -> list[StoredWorker]:
 
 REGISTER = each(_register)
 BEAT = each(_beat)
+SHOW = each(_show)
 LEAVE = each(_leave)
 ASK_DRAIN = each(_ask_drain)
 IS_ASKED_TO_DRAIN = each(_is_asked_to_drain)

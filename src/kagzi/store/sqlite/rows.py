@@ -87,7 +87,7 @@ def stored_run(row: Row) -> StoredRun:
 
 
 STEP_COLUMNS = """s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at, s.finished_at,
-    s.wake_at, s.child_run_id, s.max_attempts, s.earlier_attempts, s.run_attempt"""
+    s.wake_at, s.child_run_id, s.max_attempts, s.earlier_attempts, s.run_attempt, s.heartbeat_details, s.heartbeat_at"""
 
 
 def stored_step(row: Row) -> StoredStep:
@@ -107,11 +107,14 @@ def stored_step(row: Row) -> StoredStep:
         max_attempts=row[11],
         earlier_attempts=row[12],
         run_attempt=row[13],
+        heartbeat_details=row[14],
+        heartbeat_at=moment_or_none(row[15]),
     )
 
 
 RECORD_COLUMNS = """s.run_id, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at,
-    s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts, s.run_attempt, s.message"""
+    s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts, s.run_attempt, s.message, s.in_doubt,
+    CASE WHEN s.status <> 'COMPLETED' THEN s.heartbeat_details END"""
 
 
 def step_record(row: Row) -> StepRecord:
@@ -128,6 +131,7 @@ def step_record(row: Row) -> StepRecord:
         finished_at=moment_or_none(row[9]),
         child_run_id=row[10],
         message=row[14],
+        in_doubt=bool(row[15]),
     )
 
 

@@ -119,3 +119,9 @@ CREATE TRIGGER stay_paused
         AND (NEW.available_at IS NOT NULL OR NEW.finished_at IS NOT NULL OR NEW.cancel_asked_at IS NOT NULL)
     )
     EXECUTE FUNCTION {schema}.stay_paused();
+
+-- An execution of the step has begun, of which no outcome is known: one that is to be made at most once.
+ALTER TABLE {schema}.step_runs ADD COLUMN in_doubt boolean NOT NULL DEFAULT false;
+
+-- What the step's function told last of how far it is, and when it last gave a sign of life.
+ALTER TABLE {schema}.step_runs ADD COLUMN heartbeat_details text, ADD COLUMN heartbeat_at timestamptz;

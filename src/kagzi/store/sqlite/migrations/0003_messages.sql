@@ -88,3 +88,10 @@ WHEN NEW.paused_at IS NOT NULL AND (NEW.finished_at IS NOT NULL OR NEW.cancel_as
 BEGIN
     UPDATE workflow_runs SET paused_at = NULL, pause_reason = NULL, due_at = NULL WHERE run_id = NEW.run_id;
 END;
+
+-- An execution of the step has begun, of which no outcome is known: one that is to be made at most once.
+ALTER TABLE step_runs ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
+
+-- What the step's function told last of how far it is, and when it last gave a sign of life.
+ALTER TABLE step_runs ADD COLUMN heartbeat_details TEXT;
+ALTER TABLE step_runs ADD COLUMN heartbeat_at INTEGER;
