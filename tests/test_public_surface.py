@@ -178,6 +178,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowHandle.retry: "self",
     WorkflowHandle.pause: "self, reason",
     WorkflowHandle.resume: "self",
+    WorkflowHandle.fork: "self, *, at_step, input, set, id, version",
     WorkflowHandle.update: "self, update, value, *, timeout, dedup_key",
     WorkflowHandle.value: "self, key, *, type",
     WorkflowHandle.describe: "self",

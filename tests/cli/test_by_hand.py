@@ -1,6 +1,9 @@
-"""`kagzi runs retry`."""
+"""`kagzi runs retry` and `kagzi runs fork`."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +45,67 @@ def test_a_run_that_is_not_there_can_not_go_on(sqlite_url: str, which: str) -> N
 
     assert refused.exit_code == 1
     assert which in refused.stderr
+
+
+# -- fork --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_forked_with_another_input_and_another_result(any_database_url: str, tmp_path: Path) -> None:
+    ledger = str(tmp_path / "ledger")
+    with a_worker(url=any_database_url):
+        run = answer("run", "slow", "--args", json.dumps([ledger, 0]), "--id", "order-7", url=any_database_url)
+
+    fork = answer(
+        *(
+            "runs",
+            "fork",
+            "order-7",
+            "--at",
+            "finish#1",
+            "--args",
+            json.dumps([ledger, 1]),
+            "--set",
+            "work=7",
+            "--id",
+            "order-8",
+        ),
+        url=any_database_url,
+    )
+    shown = answer("runs", "show", "order-8", url=any_database_url)
+    text = called("runs", "show", "order-8", url=any_database_url).stdout
+
+    assert (fork["forked_from"], fork["input"], fork["status"]) == (run["run_id"], [ledger, 1], "PENDING")
+    assert [(step["name"], step["output"]) for step in shown["steps"]] == [("work", 7)]
+    assert f"forked     {run['run_id']}" in text
+
+
+def test_people_are_told_what_was_forked(sqlite_url: str) -> None:
+    with a_worker(url=sqlite_url):
+        run = answer("run", "greet", "--input", '"Ada"', url=sqlite_url)
+
+    told = called("runs", "fork", run["run_id"], "--at", "compose", "--input", '"Eve"', url=sqlite_url)
+
+    assert told.exit_code == 0
+    assert told.stdout.endswith(f" begins with the history of run {run['run_id']}.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--at", "refund"), "no step 'refund'"),
+        (("--at", "compose", "--set", "compose=1"), "can't be set"),
+        (("--at", "compose", "--set", "compose"), "STEP=JSON"),
+        (("--at", "compose", "--set", "compose=x"), "must be JSON"),
+        (("--at", "compose", "--args", "7"), "must be a JSON array"),
+        (("--at", "compose", "--args", "[7]", "--input", "7"), "both given"),
+        ((), "--at"),
+    ],
+)
+def test_what_can_not_be_forked_gives_status_2(sqlite_url: str, options: tuple[str, ...], says: str) -> None:
+    with a_worker(url=sqlite_url):
+        run = answer("run", "greet", "--input", '"Ada"', url=sqlite_url)
+
+    refused = called("runs", "fork", run["run_id"], *options, url=sqlite_url)
+
+    assert refused.exit_code == 2
+    assert says in refused.stderr

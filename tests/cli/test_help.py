@@ -27,6 +27,7 @@ from tests.cli.commands import kagzi as kagzi_process
         ("runs", "list"),
         ("runs", "show"),
         ("runs", "retry"),
+        ("runs", "fork"),
         ("versions",),
         ("versions", "deprecate"),
         ("replay",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
@@ -125,6 +125,35 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         none.
         """
         self._bridge.call("WorkflowHandle.resume", lambda: self._original.resume())
+
+    def fork(
+        self,
+        *,
+        at_step: str,
+        input: Any = None,
+        set: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        version: int | None = None,
+    ) -> WorkflowHandle[R]:
+        """Start a new run with the history of this one up to a step, which is executed anew, and so is what follows.
+
+        `at_step` is the step's name, with its occurrence where it has several (`"charge#2"`), or its whole step_id. The
+        run may be open or have ended, and is left as it is. The fork has its version, queue, priority, tags and
+        attributes, and its `input` unless another is given (a tuple is all arguments, anything else the only one).
+        `set` gives steps of the history other results, by their names. With another `version`, the history must fit
+        its code, as with every replay.
+
+        Raises ValueError for a step that is not in the history, or can't be set, ConflictError where another run has
+        the `id`, PayloadError for a value that can't be kept, RunNotFound, OutcomeUnknown where the database could not
+        be reached in time.
+        """
+        return WorkflowHandle(
+            self._bridge,
+            self._bridge.call(
+                "WorkflowHandle.fork",
+                lambda: self._original.fork(at_step=at_step, input=input, set=set, id=id, version=version),
+            ),
+        )
 
     def update(
         self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kagzi.cli.errors import Refused
+from kagzi.cli.forking import fork
 from kagzi.cli.options import common_options, complete, looking, wants_json
 from kagzi.cli.output import (
     clock_time,
@@ -36,6 +37,7 @@ def runs() -> None:
 
 
 runs.add_command(signal)
+runs.add_command(fork)
 
 
 @runs.command("list")
@@ -223,6 +225,7 @@ def _show_run(run: Run) -> None:
         "wakes": moment(run.wake_at),
         "paused": f"{moment(run.paused_at)} {run.pause_reason or ''}".strip(),
         "worker": run.worker_id or "",
+        "forked": run.forked_from or "",
         "crashes": str(run.crashes) if run.crashes else "",
         "input": value_text(run.input),
         "output": value_text(run.output) if run.status == "COMPLETED" else "",

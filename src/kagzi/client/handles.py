@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from kagzi.authoring.definitions import Definition
@@ -12,6 +13,7 @@ from kagzi.authoring.names import check_name
 from kagzi.authoring.signals import Signal, Update
 from kagzi.client import cancelling, messages, pausing, retrying
 from kagzi.client.explaining import describe
+from kagzi.client.forking import ForkRequest, fork
 from kagzi.client.link import Link
 from kagzi.client.views import as_step
 from kagzi.errors import RunNotFound, WorkflowCancelled, WorkflowFailed
@@ -130,6 +132,31 @@ class WorkflowHandle(Generic[R]):
         none.
         """
         await pausing.resume(self._link, self._run_id)
+
+    async def fork(
+        self,
+        *,
+        at_step: str,
+        input: Any = None,  # noqa: A002 - the public name
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - the public name
+        id: str | None = None,  # noqa: A002 - the public name
+        version: int | None = None,
+    ) -> WorkflowHandle[R]:
+        """Start a new run with the history of this one up to a step, which is executed anew, and so is what follows.
+
+        `at_step` is the step's name, with its occurrence where it has several (`"charge#2"`), or its whole step_id. The
+        run may be open or have ended, and is left as it is. The fork has its version, queue, priority, tags and
+        attributes, and its `input` unless another is given (a tuple is all arguments, anything else the only one).
+        `set` gives steps of the history other results, by their names. With another `version`, the history must fit
+        its code, as with every replay.
+
+        Raises ValueError for a step that is not in the history, or can't be set, ConflictError where another run has
+        the `id`, PayloadError for a value that can't be kept, RunNotFound, OutcomeUnknown where the database could not
+        be reached in time.
+        """
+        request = ForkRequest(at_step=at_step, input=input, results=set, id=id, version=version)
+        run_id, definition = await fork(self._link, self._run_id, request)
+        return WorkflowHandle(self._app, run_id, definition or self._definition)
 
     async def update(
         self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None

@@ -77,6 +77,7 @@ def as_run(
         paused_at=stored.paused_at,
         pause_reason=stored.pause_reason,
         undelivered=undelivered,
+        forked_from=stored.forked_from,
         unreadable="; ".join(faults) or None,
     )
 

@@ -84,7 +84,8 @@ class Body:
         self.ordered_at = claim.started_at
         self._on_withdrawn = on_withdrawn
         self._now = claim.started_at
-        self._loop = WorkflowLoop(self, seed=int(claim.run_id[-12:], 16))  # type: ignore[abstract] # see forbidden.py
+        self._seed = claim.seed or claim.run_id
+        self._loop = WorkflowLoop(self, seed=int(self._seed[-12:], 16))  # type: ignore[abstract] # see forbidden.py
         self._task: WorkflowTask[Any] | None = None
         self._chance: random.Random | None = None
         self._logger: RunLogger | None = None
@@ -160,7 +161,7 @@ class Body:
         """Chance, seeded by the run."""
         self.check_running()
         if self._chance is None:
-            self._chance = random.Random(self.run_id)
+            self._chance = random.Random(self._seed)
         return self._chance
 
     @property

@@ -34,6 +34,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     `children` are the runs that were started by operations which are not finished, by step_id.
 
+    `seed` is the run by whose id its chance is seeded, where that is another.
+
     `inbox` counts the messages that ever came, and `mail` holds those that no record has received.
     """
 
@@ -57,6 +59,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     mail: tuple[Message, ...] = ()
     children: dict[str, RunId] = {}
+    seed: RunId | None = None
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,6 +68,7 @@ class Run:
     run and without a new checkpoint, `wakeups` the returns from SLEEPING. Where the run is paused, `paused_at` says
     since when, `pause_reason` why, and `wake_at` when it would be due. `undelivered` are the messages that it has not
     received, oldest first: once it has ended it never will. Only `WorkflowHandle.describe` fills it.
+    `forked_from` is the run with whose history it began.
     """
 
     run_id: str
@@ -97,6 +98,7 @@ class Run:
     paused_at: datetime | None = None
     pause_reason: str | None = None
     undelivered: tuple[Undelivered, ...] = ()
+    forked_from: str | None = None
 
 
 # The structs below are made once or more per run on the hot path: a msgspec Struct is made in 0.15 µs, a frozen
@@ -194,6 +196,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     paused_at: datetime | None = None
     pause_reason: str | None = None
     due_at: datetime | None = None
+    forked_from: RunId | None = None
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

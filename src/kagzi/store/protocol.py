@@ -15,6 +15,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
@@ -180,6 +181,13 @@ class Store(Protocol):
         """Let runs go on, in one commit, and answer each in order. Idempotent.
 
         Each is due when it would have been without the pause, but not before now.
+        """
+
+    async def fork(self, order: ForkOrder) -> Forked:
+        """Store a new run with a part of another's history, in one commit; it is due at once.
+
+        What it has of the source, beside the records, is what an execution of them sees: when it was begun, and in
+        which attempt. Its timeout counts anew. The same order again is answered as the first, once the run is there.
         """
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:

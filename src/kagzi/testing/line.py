@@ -14,6 +14,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
@@ -139,6 +140,10 @@ class Line:
     async def reopen(self, orders: Sequence[ReopenOrder]) -> list[ReopenAnswer]:
         self.writes += 1
         return await self._ask(self._store.reopen, orders)
+
+    async def fork(self, order: ForkOrder) -> Forked:
+        self.writes += 1
+        return await self._ask(self._store.fork, order)
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._ask(self._store.answers, updates)

@@ -94,7 +94,7 @@ taken AS (
     WHERE w.run_id = due.run_id
     RETURNING w.run_id, w.id, w.workflow, w.version, w.queue, w.priority, w.input, w.fence, w.inbox, w.attempts,
         coalesce(w.attempt_started_at, w.started_at) AS started_at, w.parent_run_id, w.parked, w.reopened_seq,
-        w.crashes, w.progress, due.available_at
+        w.crashes, w.progress, w.seed, due.available_at
 ),
 -- Written only when it changes: an idle worker's polls write nothing.
 mood AS (
@@ -120,7 +120,8 @@ SELECT now(),
     {lanes_found},
     {due_at},
     t.run_id::text, t.id, t.workflow, t.version, t.queue, t.priority, t.input, t.fence, t.inbox, t.attempts,
-    {started_at}, t.parent_run_id::text, t.parked, t.reopened_seq, t.crashes, t.progress
+    {started_at}, t.parent_run_id::text, t.parked, t.reopened_seq, t.crashes, t.progress,
+    t.seed::text
 FROM (SELECT) AS always
 LEFT JOIN taken AS t ON true
 ORDER BY t.priority DESC, t.available_at
@@ -175,7 +176,7 @@ SELECT count(*)::integer FROM woken
 _RECALL = f"""
 SELECT r.run_id::text, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
     {readable("coalesce(r.attempt_started_at, r.started_at, now())")}, r.parent_run_id::text, r.parked, r.reopened_seq,
-    r.crashes, r.progress
+    r.crashes, r.progress, r.seed::text
 FROM unnest($1::text::uuid[]) AS asked (run_id)
 CROSS JOIN LATERAL (SELECT * FROM {{schema}}.workflow_runs AS r WHERE r.run_id = asked.run_id) AS r
 """
@@ -291,4 +292,5 @@ def _claim(row: tuple[Any, ...], histories: Histories, mail: Mapping[RunId, Sequ
         reopened_seq=row[13],
         crashes=histories.crashes_since(run_id, crashes=row[14], progress=row[15]) if row[14] else 0,
         mail=tuple(mail.get(run_id, ())),
+        seed=row[16],
     )

@@ -12,6 +12,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
@@ -29,6 +30,7 @@ from kagzi.store.postgres.children import Orphanage
 from kagzi.store.postgres.claim import Claimer
 from kagzi.store.postgres.commit import Committer
 from kagzi.store.postgres.connections import Connections
+from kagzi.store.postgres.forking import Forker
 from kagzi.store.postgres.health import HealthReader
 from kagzi.store.postgres.hints import Ear
 from kagzi.store.postgres.mail import Post
@@ -71,6 +73,8 @@ class PostgresStore:
         self._canceller = Canceller(self._writing, names)
         self._reopener = Reopener(self._writing, names)
         self._pauser = Pauser(self._writing, names)
+
+        self._forker = Forker(self._writing, names)
         self._orphanage = Orphanage(self._writing, names)
         self._claimer = Claimer(self._writing, names, self._post)
         self._register = Register(self._writing, names)
@@ -154,6 +158,9 @@ class PostgresStore:
 
     async def resume(self, orders: Sequence[ResumeOrder]) -> list[PauseAnswer]:
         return await self._pauser.resume(orders)
+
+    async def fork(self, order: ForkOrder) -> Forked:
+        return await self._forker.fork(order)
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._post.answers(updates)

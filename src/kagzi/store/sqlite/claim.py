@@ -72,7 +72,7 @@ due (run, priority, available_at) AS MATERIALIZED (
 )
 SELECT r.rowid, r.run_id, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
     CASE WHEN r.reopened_seq > 0 THEN r.attempt_started_at ELSE r.started_at END, r.parent_run_id, r.parked,
-    r.reopened_seq, r.crashes, r.progress
+    r.reopened_seq, r.crashes, r.progress, r.seed
 FROM due AS d CROSS JOIN workflow_runs AS r
 WHERE r.rowid = d.run
 ORDER BY d.priority DESC, d.available_at
@@ -105,7 +105,7 @@ _WAKE = "UPDATE workflow_runs SET available_at = ?2 WHERE rowid IN (SELECT value
 _RECALL = """
 SELECT r.rowid, r.run_id, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
     CASE WHEN r.reopened_seq > 0 THEN r.attempt_started_at ELSE r.started_at END, r.parent_run_id, r.parked,
-    r.reopened_seq, r.crashes, r.progress
+    r.reopened_seq, r.crashes, r.progress, r.seed
 FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r
 WHERE r.run_id = asked.value
 """
@@ -212,6 +212,7 @@ def _as_claim(row: Row, fence: int, now: int, histories: Histories, mail: Mappin
         reopened_seq=row[14],
         crashes=histories.crashes_since(run_id, crashes=row[15], progress=row[16]) if row[15] else 0,
         mail=tuple(mail.get(run_id, ())),
+        seed=row[17],
     )
 
 

@@ -46,7 +46,7 @@ def _pairs(encoded: str) -> tuple[tuple[str, int], ...]:
 RUN_COLUMNS = """r.run_id, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status, r.attempts,
     r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at, r.waits,
     r.worker_key, (SELECT k.worker_id FROM workers AS k WHERE k.key = r.worker_key) AS worker_id,
-    r.parent_run_id, r.tags, r.attributes, r.paused_at, r.pause_reason, r.due_at"""
+    r.parent_run_id, r.tags, r.attributes, r.paused_at, r.pause_reason, r.due_at, r.forked_from"""
 PAYLOAD_COLUMNS = "r.input, r.output, r.error"
 NO_PAYLOADS = (None, None, None)
 
@@ -80,9 +80,10 @@ def stored_run(row: Row) -> StoredRun:
         paused_at=moment_or_none(row[23]),
         pause_reason=row[24],
         due_at=moment_or_none(row[25]),
-        input=row[26],
-        output=row[27],
-        error=row[28],
+        forked_from=row[26],
+        input=row[27],
+        output=row[28],
+        error=row[29],
     )
 
 

@@ -15,6 +15,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
 from kagzi.model.probe import Backlog, StoreProbe
@@ -33,6 +34,7 @@ from kagzi.store.sqlite.cancelling import CANCEL, EXPIRE, Expiring
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
 from kagzi.store.sqlite.commit import COMMIT
 from kagzi.store.sqlite.failures import closed
+from kagzi.store.sqlite.forking import FORK
 from kagzi.store.sqlite.hints import Listeners
 from kagzi.store.sqlite.reader import Reader
 from kagzi.store.sqlite.recovery import RECOVER, RecoveryPass
@@ -164,6 +166,9 @@ class SqliteStore:
 
     async def resume(self, orders: Sequence[ResumeOrder]) -> list[PauseAnswer]:
         return await self._write(pausing.RESUME, orders) if orders else []
+
+    async def fork(self, order: ForkOrder) -> Forked:
+        return await self._write(FORK, order)
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         return await self._read(mail.ANSWERS, updates)

@@ -125,3 +125,6 @@ ALTER TABLE {schema}.step_runs ADD COLUMN in_doubt boolean NOT NULL DEFAULT fals
 
 -- What the step's function told last of how far it is, and when it last gave a sign of life.
 ALTER TABLE {schema}.step_runs ADD COLUMN heartbeat_details text, ADD COLUMN heartbeat_at timestamptz;
+
+-- Forks: the run whose history it began with, and the one by whose id the chance in that history was seeded.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN forked_from uuid, ADD COLUMN seed uuid;

@@ -95,3 +95,7 @@ ALTER TABLE step_runs ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
 -- What the step's function told last of how far it is, and when it last gave a sign of life.
 ALTER TABLE step_runs ADD COLUMN heartbeat_details TEXT;
 ALTER TABLE step_runs ADD COLUMN heartbeat_at INTEGER;
+
+-- Forks: the run whose history it began with, and the one by whose id the chance in that history was seeded.
+ALTER TABLE workflow_runs ADD COLUMN forked_from TEXT;
+ALTER TABLE workflow_runs ADD COLUMN seed TEXT;
