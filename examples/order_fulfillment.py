@@ -9,11 +9,9 @@ beside you, or where KAGZI_DATABASE_URL says.
 
 import asyncio
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from kagzi import Kagzi, NonRetryable, RetryPolicy, StepFailed, WorkflowContext, step_info
+from kagzi import Kagzi, NonRetryable, RetryPolicy, WorkflowContext, WorkflowFailed, step, step_info
 
 kagzi = Kagzi()
 
@@ -68,34 +66,29 @@ async def send_email(order: Order, parcel: str) -> None:
     say(f"7 e-mail about {parcel}")
 
 
-async def release_stock(reservation: str) -> None:
+# What undoes a step gets its result, and then what the step was called with.
+
+
+async def release_stock(reservation: str, order: Order) -> None:
     say(f"undo: {reservation} released")
 
 
-async def refund(payment: str) -> None:
+@step(retry=RetryPolicy.exponential(0.1, max_attempts=None))  # money is given back however long it takes
+async def refund(payment: str, order: Order) -> None:
     say(f"undo: {payment} refunded")
 
 
-async def unpack(order: Order) -> None:
+async def unpack(packed: None, order: Order) -> None:
     say(f"undo: {order.item} unpacked")
 
 
 @kagzi.workflow("fulfil-order", step_retry=RetryPolicy.exponential(0.02, maximum=5, max_attempts=3))
 async def fulfil(ctx: WorkflowContext, order: Order) -> str:
-    undo: list[tuple[str, Callable[..., Any], Any]] = []
-    try:
-        await ctx.step("validate", validate, order)
-        reservation = await ctx.step("reserve-stock", reserve_stock, order)
-        undo.append(("release-stock", release_stock, reservation))
-        payment = await ctx.step("charge", charge, order)
-        undo.append(("refund", refund, payment))
-        await ctx.step("pack", pack, order)
-        undo.append(("unpack", unpack, order))
-        parcel = await ctx.step("ship", ship, order)
-    except StepFailed as failed:
-        for name, fn, argument in reversed(undo):
-            await ctx.options(retry=RetryPolicy.exponential(0.1, max_attempts=None)).step(name, fn, argument)
-        return f"order {order.number} was given up: {failed.error.message}"
+    await ctx.step("validate", validate, order)
+    await ctx.options(undo=release_stock).step("reserve-stock", reserve_stock, order)
+    payment = await ctx.options(undo=refund).step("charge", charge, order)
+    await ctx.options(undo=unpack).step("pack", pack, order)
+    parcel = await ctx.step("ship", ship, order)
     await ctx.gather(
         ctx.step("invoice", invoice, order, payment),
         ctx.step("send-email", send_email, order, parcel),
@@ -106,7 +99,10 @@ async def fulfil(ctx: WorkflowContext, order: Order) -> str:
 async def main(trouble: str | None) -> None:
     async with kagzi, kagzi.create_worker():
         handle = await fulfil.start(Order("1001", "lamp", 4000, trouble))
-        print(await handle.result(timeout=30))
+        try:
+            print(await handle.result(timeout=30))
+        except WorkflowFailed as failed:
+            print(f"order 1001 was given up: {failed.error.message}")
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def test_an_order_whose_parcel_nobody_takes_is_undone_in_reverse_order(any_datab
         "undo: lamp unpacked",
         "undo: payment-1001 refunded",
         "undo: reservation-1001 released",
-        "order 1001 was given up: no carrier answers",
+        "order 1001 was given up: step 'ship' failed: ConnectionError: no carrier answers",
     ]
 
 

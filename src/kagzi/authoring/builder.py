@@ -53,6 +53,10 @@ class StepBuilder:
         """What `step_info()` gives as idempotency key instead of the step's own."""
         return self._with(step_options(key=key))
 
+    def undo(self, undo: Callable[..., Any]) -> StepBuilder:
+        """What undoes the completed step where the run fails; see `WorkflowContext.options`."""
+        return self._with(step_options(undo=undo))
+
     @overload
     def execute(
         self,
@@ -97,6 +101,7 @@ class StepBuilder:
             timeout=given.timeout,
             total_timeout=given.total_timeout,
             key=given.key,
+            undo=given.undo,
         )
         return view.step(self._name, fn, *args, **kwargs)
 

@@ -87,6 +87,8 @@ class StepCall(LazyCall[R]):
 
     asked_at: datetime | None = None
     """When its total_timeout began to count, by workflow time; None where it has none."""
+    in_transaction = False
+    """Whether its function gets a connection, and its record commits with what that does."""
 
     def __init__(
         self,
@@ -111,6 +113,8 @@ class StepCall(LazyCall[R]):
 
 class TransactionCall(StepCall[R]):
     """A transaction that was called: a step whose function gets a connection, and whose record commits with it."""
+
+    in_transaction = True
 
 
 class Waited(asyncio.Future[R]):

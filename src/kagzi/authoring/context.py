@@ -26,6 +26,7 @@ from kagzi.authoring.options import (
 )
 from kagzi.authoring.port import RunPort
 from kagzi.authoring.signals import Signal, Update, UpdateRequest, kind_of_message
+from kagzi.authoring.undoing import Called, undoable_call
 from kagzi.model.child import ParentClose
 from kagzi.model.retry import RetryPolicy
 from kagzi.model.step import StepKind
@@ -81,7 +82,7 @@ class WorkflowContext(RunFacts):
                 f"Give the function and its arguments: ctx.step({name!r}, function, argument)."
             )
         port = self._port
-        options = self._options
+        options, given = self._options, args
         behind = getattr(fn, "__kagzi_step__", None)  # of a function marked with @step
         if behind is not None:
             options = combine(options, behind)
@@ -90,6 +91,8 @@ class WorkflowContext(RunFacts):
             fn = fn.__wrapped__  # type: ignore[attr-defined] # outside of a body they are the same
         if port.step_defaults is not NO_OPTIONS:
             options = combine(options, port.step_defaults)
+        if options is not NO_OPTIONS and options.undo is not None:
+            return undoable_call(port, Called(name, fn, args, kwargs, options, given))
         call: StepCall[Any] = StepCall(  # type: ignore[abstract] # only for type checkers: see calls.py
             port, port.identify(name), name, fn, args, kwargs, options
         )
@@ -124,8 +127,11 @@ class WorkflowContext(RunFacts):
                 f"Give the function and its arguments: ctx.transaction({name!r}, function, argument)."
             )
         port = self._port
+        options = combine(self._options, port.step_defaults)
+        if options.undo is not None:
+            return undoable_call(port, Called(name, fn, args, kwargs, options, args), in_transaction=True)
         call: TransactionCall[Any] = TransactionCall(  # type: ignore[abstract] # only for type checkers: see calls.py
-            port, port.identify(name), name, fn, args, kwargs, combine(self._options, port.step_defaults)
+            port, port.identify(name), name, fn, args, kwargs, options
         )
         port.created(call)
         return call
@@ -257,6 +263,7 @@ class WorkflowContext(RunFacts):
         timeout: Duration | None = None,
         total_timeout: Duration | None = None,
         key: str | None = None,
+        undo: Callable[..., Any] | None = None,
         id: str | None = None,  # noqa: A002 - the public name
         queue: str | None = None,
         version: int | None = None,
@@ -269,6 +276,8 @@ class WorkflowContext(RunFacts):
         execution of a step's function may take; it then fails with kind TIMEOUT. `total_timeout`: how long
         all its executions may take together with the waits between them, counted from the call, through crashes; the
         first has all of it in any case. `key`: what `step_info()` gives as idempotency key instead of the step's own.
+        `undo`: called as `undo(result, *args, **kwargs)`, with the step's result and what the step was called with,
+        where the step was completed and the run then fails or is cancelled; see README.
 
         Of children: `id`, `queue` and `version` are as in `Workflow.options`; `parent_close` is what becomes of a child
         that is open when this run ends: it is asked to end (CANCEL, the default), ended (TERMINATE), or goes on
@@ -276,7 +285,9 @@ class WorkflowContext(RunFacts):
 
         Raises TypeError or ValueError naming the option that can't be.
         """
-        given = step_options(retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key)
+        given = step_options(
+            retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key, undo=undo
+        )
         children = child_options(self._child_options, id=id, queue=queue, version=version, parent_close=parent_close)
         return WorkflowContext(self._port, options=combine(given, self._options), child_options=children)
 

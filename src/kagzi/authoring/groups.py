@@ -105,10 +105,13 @@ class ParallelExecutor:
         timeout: Duration | None = None,
         total_timeout: Duration | None = None,
         key: str | None = None,
+        undo: Callable[..., Any] | None = None,
     ) -> WorkflowContext:
         """Return a context whose steps are branches of this group and have these options, as in
         `group.options(timeout=5).step(...)`."""
-        return self._ctx.options(retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key)
+        return self._ctx.options(
+            retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key, undo=undo
+        )
 
     def sleep(self, name: str, duration: Duration) -> asyncio.Future[None]:
         """Start a durable sleep as a branch; `duration` counts from its turn on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
@@ -27,6 +28,7 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     total_timeout: timedelta | None = None
     key: str | None = None
     executor: Executor = "auto"
+    undo: Callable[..., Any] | None = None
 
 
 NO_OPTIONS = StepOptions()
@@ -40,6 +42,7 @@ def step_options(
     total_timeout: Duration | None = None,
     key: str | None = None,
     executor: Executor = "auto",
+    undo: Callable[..., Any] | None = None,
 ) -> StepOptions:
     """Check options as users give them. Raises TypeError or ValueError naming the one that can't be."""
     if retry is not None and not isinstance(retry, RetryPolicy):
@@ -48,6 +51,8 @@ def step_options(
         raise TypeError(f"retry_if must be a RetryPredicate or a function of a StepError, not {retry_if!r}.")
     if executor not in ("auto", "process"):
         raise ValueError(f'executor must be "auto" or "process", not {executor!r}.')
+    if undo is not None and not callable(undo):
+        raise TypeError(f"undo must be a function of the step's result and arguments, not {undo!r}.")
     return StepOptions(
         retry=retry,
         retry_if=retry_if,
@@ -55,6 +60,7 @@ def step_options(
         total_timeout=None if total_timeout is None else as_duration(total_timeout, what="the total_timeout of a step"),
         key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
         executor=executor,
+        undo=undo,
     )
 
 
@@ -140,4 +146,5 @@ def combine(given: StepOptions, behind: StepOptions) -> StepOptions:
         total_timeout=choose(given.total_timeout, behind.total_timeout),
         key=choose(given.key, behind.key),
         executor=behind.executor if given.executor == "auto" else given.executor,
+        undo=choose(given.undo, behind.undo),
     )

@@ -16,6 +16,7 @@ from kagzi.payloads import Payloads
 if TYPE_CHECKING:
     from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Waited, Write
     from kagzi.authoring.children import ChildCall, ChildResult
+    from kagzi.authoring.undoing import UndoableCall
 
 
 class RunPort(Protocol):
@@ -72,6 +73,12 @@ class RunPort(Protocol):
 
     def ask(self, call: StepCall[Any]) -> None:
         """Have the step executed, or its recorded result delivered."""
+
+    def undoable(self, call: UndoableCall[Any]) -> None:
+        """Note a step that is to be undone where it is completed and the run fails."""
+
+    def completed(self, call: UndoableCall[Any], value: Any) -> None:
+        """Note that such a step is completed, with `value`."""
 
     def ask_sleep(self, sleep: Sleep) -> None:
         """Have the sleep end at its time, or where the record says it ended."""

@@ -83,6 +83,7 @@ def step(
     timeout: Duration | None = None,
     total_timeout: Duration | None = None,
     executor: Executor = "auto",
+    undo: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -95,6 +96,7 @@ def step(
     timeout: Duration | None = None,
     total_timeout: Duration | None = None,
     executor: Executor = "auto",
+    undo: Callable[..., Any] | None = None,
 ) -> Any:
     """Make a function a durable step wherever a workflow calls it; anywhere else it stays a plain call.
 
@@ -111,7 +113,7 @@ def step(
         return _durable(function, name=None, options=NO_OPTIONS)
     name = None if function is None else check_name(function, what="the name of a step")
     options = step_options(
-        retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, executor=executor
+        retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, executor=executor, undo=undo
     )
     return functools.partial(_durable, name=name, options=options)
 

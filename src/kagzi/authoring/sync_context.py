@@ -226,6 +226,7 @@ class SyncWorkflowContext(RunFacts):
         timeout: Duration | None = None,
         total_timeout: Duration | None = None,
         key: str | None = None,
+        undo: Callable[..., Any] | None = None,
         id: str | None = None,  # noqa: A002 - the public name
         queue: str | None = None,
         version: int | None = None,
@@ -239,6 +240,7 @@ class SyncWorkflowContext(RunFacts):
                 timeout=timeout,
                 total_timeout=total_timeout,
                 key=key,
+                undo=undo,
                 id=id,
                 queue=queue,
                 version=version,

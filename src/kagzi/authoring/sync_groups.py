@@ -60,11 +60,14 @@ class SyncParallelExecutor:
         timeout: Duration | None = None,
         total_timeout: Duration | None = None,
         key: str | None = None,
+        undo: Callable[..., Any] | None = None,
     ) -> SyncWorkflowContext:
         """Return a context whose steps are branches of this group and have these options, as in
         `group.options(timeout=5).submit(...)`."""
         return type(self._ctx)(
-            self._group.options(retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key)
+            self._group.options(
+                retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key, undo=undo
+            )
         )
 
     def spawn(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Pending[R]:

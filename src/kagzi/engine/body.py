@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Waited, Write
 from kagzi.authoring.children import ChildCall, ChildResult
@@ -19,6 +19,7 @@ from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.options import NO_OPTIONS, StepOptions
 from kagzi.authoring.scopes import Scope
 from kagzi.authoring.steps import current_context
+from kagzi.authoring.undoing import UndoableCall
 from kagzi.engine.deliveries import Delivery
 from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.history import History
@@ -28,6 +29,7 @@ from kagzi.engine.patches import Patches
 from kagzi.engine.runlog import RunLogger
 from kagzi.engine.tasks import WorkflowTask
 from kagzi.engine.timers import Timer, Timers
+from kagzi.engine.undoing import Undoing
 from kagzi.errors import KagziError, Parked
 from kagzi.model.claim import Claim
 from kagzi.model.step import StepKind
@@ -49,8 +51,10 @@ class Body:
     `withdrawn` what it asked for once and then cancelled. `on_withdrawn` is called with the step_id of each of those,
     while the body runs. `receives` are the waits for messages that got none yet, by step_id, first come first. `order`
     is what the run is to end with since the body was cancelled, at `ordered_at`. `writes` is what it wants made known
-    and nobody has looked at yet.
+    and nobody has looked at yet. `undoing` is what is to be undone should the run fail, None where no step has an undo.
     """
+
+    undoing: Undoing | None = None
 
     def __init__(
         self,
@@ -117,6 +121,8 @@ class Body:
         """
         operation = self.asked.pop(delivery.step_id, None)
         if operation is None:
+            if self.undoing is not None and delivery.failure is None:
+                self.undoing.completed(delivery.step_id, delivery.value)
             return False
         if at > self._now:
             self._now = at
@@ -135,13 +141,35 @@ class Body:
         """
         if at > self._now:
             self._now = at
+        if self.undoing is not None and self.undoing.is_under_way:  # it is over, and ends with something else
+            return
         self.order = error
         self.ordered_at = at
         if self._task is not None:
             self._loop.call_soon(self._task.cancel)
 
+    def end(self) -> bool:
+        """Be over, whatever the body still waits for: only undos follow. False where it would not end."""
+        if self.undoing is None:
+            self.undoing = Undoing(self)
+        self.undoing.is_under_way = True
+        ended = self.leave()
+        if self.outcome is None:
+            over: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+            over.cancel()
+            self._task = cast(WorkflowTask[Any], over)  # as far as anybody asks of it from here on
+        for waiting in (self.asked, self.receives, self.writes, self.unawaited):
+            waiting.clear()
+        for fresh in (self.fresh, self.fresh_children, self.patches.fresh):
+            fresh.clear()
+        self.timers.clear()
+        self.order = None
+        return ended
+
     def leave(self) -> bool:
         """Fail everything that the body waits for with `Parked`; False where it would not end."""
+        if self._loop.leaving:
+            return True
         return self._loop.leave([waited for waited in self.asked.values() if isinstance(waited, asyncio.Future)])
 
     # -- what it asks for (RunPort) ----------------------------------------------------------------------------
@@ -207,6 +235,17 @@ class Body:
         if call.options.total_timeout is not None:
             call.asked_at = self._now
         self.fresh.append(call)
+
+    def undoable(self, call: UndoableCall[Any]) -> None:
+        """Note a step that is to be undone where it is completed and the run fails."""
+        if self.undoing is None:
+            self.undoing = Undoing(self)
+        self.undoing.add(call)
+
+    def completed(self, call: UndoableCall[Any], value: Any) -> None:
+        """Note that such a step is completed."""
+        if self.undoing is not None:
+            self.undoing.completed(call.step_id, value)
 
     def ask_sleep(self, sleep: Sleep) -> None:
         """Have the sleep end at its time, or where the record says it ended."""

@@ -15,7 +15,7 @@ from kagzi.model.change import Change
 from kagzi.model.child import Forsaken, ParentClose
 from kagzi.model.claim import Claim
 from kagzi.model.run import MessageKind, RunId
-from kagzi.model.step import StepKind
+from kagzi.model.step import StepKind, StepRecord
 from kagzi.rules.children import decode_outcome, error_of
 
 _PAUSE_S = 0.5
@@ -83,8 +83,9 @@ class Children:
         """What the run waits for, for people to see."""
         return (f"child {each.name!r} ({run_id})" for run_id, each in self.awaited.items())
 
-    def take_up(self) -> None:
-        """Start what the body has called, or await what was started before. A plain callback only."""
+    def take_up(self, *, only_again: bool = False) -> None:
+        """Start what the body has called, or await what was started before; or only hand out what earlier attempts of
+        the run have recorded. A plain callback only."""
         body = self._body
         fresh, body.fresh_children = body.fresh_children, []
         for operation in fresh:
@@ -92,19 +93,31 @@ class Children:
                 if isinstance(operation, ChildCall) and operation.cancelled():
                     self._give_up(operation)
                 continue
-            if isinstance(operation, ChildResult):
-                self._await(operation)
+            earlier = self._recorded_earlier(operation) if self._recorder.has_earlier else None
+            if earlier is not None:
+                self._owner.submit(*self._recorder.child_again(operation, earlier))
+            elif only_again:
+                body.fresh_children.append(operation)
+            elif isinstance(operation, ChildResult):
+                self.awaited[RunId(operation.child_run_id)] = operation
             else:
                 self._take_up(operation)
 
+    def _recorded_earlier(self, operation: ChildCall[Any] | ChildResult[Any]) -> StepRecord | None:
+        """What an earlier attempt of the run has recorded of a child, where that counts for this one."""
+        if isinstance(operation, ChildResult):
+            return self._recorder.outcome_recorded_earlier(RunId(operation.child_run_id))
+        earlier = self._recorder.finished_earlier(operation.step_id, StepKind.CHILD)
+        if earlier is None or self._went_on(earlier):
+            return None
+        # With an id of its own there can be no other run: it is the one that has failed.
+        has_id = operation.order.options.id is not None
+        return earlier if has_id or not self._recorder.child_failed(earlier) else None
+
     def _take_up(self, call: ChildCall[Any]) -> None:
         earlier = self._recorder.finished_earlier(call.step_id, StepKind.CHILD)
-        if earlier is not None and earlier.child_run_id is not None and self._went_on(earlier.child_run_id):
+        if earlier is not None and earlier.child_run_id is not None and self._went_on(earlier):
             self._started(call, earlier.child_run_id)
-            return
-        # With an id of its own there can be no other run: it is the one that has failed.
-        if earlier is not None and (call.order.options.id is not None or not self._recorder.child_failed(earlier)):
-            self._owner.submit(*self._recorder.child_again(call, earlier))
             return
         run_id = self._begun.get(call.step_id)
         if run_id is None or self._ended_in_vain(run_id):
@@ -113,9 +126,10 @@ class Children:
         else:
             self._started(call, run_id)
 
-    def _went_on(self, run_id: RunId) -> bool:
+    def _went_on(self, earlier: StepRecord) -> bool:
         """Whether a child that had failed was retried by hand since then, and has ended well."""
-        message = self._body.mailbox.peek(MessageKind.CHILD, run_id)
+        run_id = earlier.child_run_id
+        message = None if run_id is None else self._body.mailbox.peek(MessageKind.CHILD, run_id)
         return message is not None and error_of(decode_outcome(message.payload)) is None
 
     def _ended_in_vain(self, run_id: RunId) -> bool:
@@ -176,14 +190,6 @@ class Children:
             self._owner.submit(*self._recorder.child_started(call, run_id))
         else:
             self.awaited[run_id] = call
-
-    def _await(self, result: ChildResult[Any]) -> None:
-        run_id = RunId(result.child_run_id)
-        earlier = self._recorder.outcome_recorded_earlier(run_id)
-        if earlier is not None:
-            self._owner.submit(*self._recorder.child_again(result, earlier))
-        else:
-            self.awaited[run_id] = result
 
     def receive(self) -> None:
         """Give the outcomes that have come to whoever waits for them."""

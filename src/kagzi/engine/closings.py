@@ -18,6 +18,7 @@ from kagzi.engine.endings import explained
 from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.host import Host
 from kagzi.engine.recording import Consequence, Receipt, Recorder
+from kagzi.engine.undoing import Undoing
 from kagzi.model.change import Change, ParkedAt
 from kagzi.model.claim import Claim
 from kagzi.model.message import CANCEL
@@ -25,6 +26,7 @@ from kagzi.model.run import MessageKind
 from kagzi.rules import failures, lifecycle
 from kagzi.rules.divergence import spelled
 from kagzi.rules.retries import Attempts, next_wait, retrying
+from kagzi.rules.undoing import with_failed_undos
 
 logger = logging.getLogger("kagzi.execution")
 
@@ -67,7 +69,7 @@ class Closings:
 
     def failure(self, error: BaseException) -> Change:
         """The run has failed, or is executed again by its policy."""
-        claim, options = self._claim, self._definition.options
+        claim, body, options = self._claim, self._body, self._definition.options
         now = self._host.clock.now()
         described = failures.describe(explained(error), now=now, classifiers=self._host.classifiers)
         attempts = Attempts(
@@ -76,8 +78,12 @@ class Closings:
             retry_if=options.retry_if,
             chance=random.Random(f"{claim.run_id}:{claim.attempts}").random,
         )
+        if claim.reopened_seq and (order := body.mailbox.take(MessageKind.CANCEL, CANCEL)) is not None:
+            # It was begun anew only to find out what is to be undone.
+            body.order = order.payload or ""
+            return self.as_ordered()
         # What was to end is not begun anew.
-        is_ordered = self._body.order is not None or self._body.mailbox.has_any(MessageKind.CANCEL, CANCEL)
+        is_ordered = body.order is not None or body.mailbox.has_any(MessageKind.CANCEL, CANCEL)
         wait = None if is_ordered else next_wait(described, error, attempts)
         text = failures.encode_error(described)
         if wait is None:
@@ -87,7 +93,8 @@ class Closings:
         waits = _told([retrying("the run", made=attempts.made, most=most, at=at)])
         # One above the last, so that no place of the next attempt is one where this attempt may have parked.
         seq = self._recorder.seq + 1
-        return lifecycle.retry_run(claim.run_id, claim.fence, at=at, error=text, waits=waits, seq=seq)
+        undoes = body.undoing is not None
+        return lifecycle.retry_run(claim.run_id, claim.fence, at=at, error=text, waits=waits, seq=seq, undoes=undoes)
 
     def as_ordered(self, warning: str | None = None) -> Change:
         """The run ends with what it was ordered to end with; `warning` says why its body did not see to that."""
@@ -102,10 +109,11 @@ class Closings:
         One that was ordered to end does so: there is no code that could clean up.
         """
         claim, body = self._claim, self._body
-        if (order := body.mailbox.take(MessageKind.CANCEL, CANCEL)) is not None:
-            body.order = order.payload or ""
-        elif (recorded := self._history.order()) is not None:
-            body.order = recorded
+        if body.undoing is None or not body.undoing.is_under_way:  # else fitting code is to go on with that
+            if (order := body.mailbox.take(MessageKind.CANCEL, CANCEL)) is not None:
+                body.order = order.payload or ""
+            elif (recorded := self._history.order()) is not None:
+                body.order = recorded
         if body.order is not None:
             return self.as_ordered("A run was cancelled whose code does not fit its record; it is ended.")
         now = self._host.clock.now()
@@ -127,6 +135,12 @@ class Closings:
             error=failures.encode_error(described),
             inbox=body.mailbox.inbox,
         )
+
+    def undone(self, undoing: Undoing) -> Change:
+        """What could be undone has been: the run ends as was recorded before."""
+        assert undoing.ending is not None
+        error = with_failed_undos(undoing.ending.error or "", undoing.failed)
+        return lifecycle.end_undone(self._claim.run_id, self._claim.fence, undoing.ending, error=error)
 
     def parking(self, due: datetime | None, *, children: Iterable[str]) -> Change:
         """Only durable waits remain, until `due` or until mail comes; `children` are those waited for."""

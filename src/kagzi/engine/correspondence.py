@@ -46,7 +46,8 @@ class Correspondence:
         """The order is durable: the body is cancelled, and has its grace from then on."""
         self.is_ordering = False
         self._body.cancel(order.error, at)
-        self.limit_grace()
+        if self._body.order is not None:
+            self.limit_grace()
 
     def limit_grace(self) -> None:
         """From the record on, whoever executes the run then, it has so long to clean up."""
@@ -54,8 +55,9 @@ class Correspondence:
         what = f"the end of its cancellation, by {until.isoformat()} at the latest"
         self._body.timers.add(Timer(lifecycle.CANCELLATION, until, None, what=what))
 
-    def receive(self) -> None:
-        """Give messages to those who wait for them, first come first served.
+    def receive(self, *, only_again: bool = False) -> None:
+        """Give messages to those who wait for them, first come first served; or only those that earlier attempts of the
+        run have received.
 
         Of each name one at a time: where it is received in vain, it must still come before the next.
         """
@@ -68,6 +70,8 @@ class Correspondence:
             earlier = recorder.received_earlier(receive, body.mailbox) if recorder.has_earlier else None
             if earlier is not None:
                 change, receipt = recorder.received_again(receive, earlier)
+            elif only_again:
+                continue
             elif (message := body.mailbox.take(receive.kind, receive.name)) is not None:
                 change, receipt = recorder.receipt(receive, message)
             else:
@@ -87,9 +91,11 @@ class Correspondence:
         """Have the store know that a message was received in vain and stays for the next."""
         self._owner.submit(*self._recorder.putting_back(message))
 
-    def write(self) -> None:
-        """Make known what the body wants known."""
+    def write(self, *, only_again: bool = False) -> None:
+        """Make known what the body wants known; or only what earlier attempts of the run have made known, too."""
         writes = self._body.writes
-        for write in writes.values():
+        for step_id, write in list(writes.items()):
+            if only_again and self._recorder.finished_earlier(step_id, write.kind) is None:
+                continue
+            del writes[step_id]
             self._owner.submit(*self._recorder.writing(write))
-        writes.clear()

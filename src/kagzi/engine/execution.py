@@ -30,16 +30,18 @@ from kagzi.engine.endings import Ending, ending_of, stuck
 from kagzi.engine.history import History
 from kagzi.engine.host import Host
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.recording import Begun, Consequence, Order, Receipt, Recorder, Retry
+from kagzi.engine.recording import Begun, Consequence, Ended, Order, Receipt, Recorder, Retry
 from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep
 from kagzi.engine.time import Alarm
 from kagzi.engine.transactions import OpenTransaction, carry_out
 from kagzi.engine.turns import Turns
+from kagzi.engine.undoing import Undoing
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
-from kagzi.model.message import Message
+from kagzi.model.message import CANCEL, Message
+from kagzi.model.run import MessageKind, RunStatus
 from kagzi.model.step import StepKind
 from kagzi.model.transaction import Transacted
 from kagzi.rules import lifecycle
@@ -202,20 +204,14 @@ class Execution:
             return
         body = self._body
         fresh, body.fresh = body.fresh, []
-        if self._recorder.has_earlier:
-            # A result that no longer fits its type stops the run before anything is executed (P16).
-            fresh.sort(key=lambda call: self._recorder.finished_earlier(call.step_id, StepKind.STEP) is None)
         take_up = self._execute if self._recorder.is_untried else self._take_up
         for call in fresh:
             if body.asked.get(call.step_id) is call:
                 take_up(call)
 
     def _take_up(self, call: StepCall[Any]) -> None:
-        """Execute a step now, or when its next execution is due, or hand out what an earlier attempt made of it."""
-        earlier = self._recorder.finished_earlier(call.step_id, StepKind.STEP)
-        if earlier is not None:
-            self.submit(*self._recorder.handed_out(call, earlier))
-        elif (timer := self._recorder.next_execution(call)) is not None:
+        """Execute a step now, or when its next execution is due."""
+        if (timer := self._recorder.next_execution(call)) is not None:
             self._timers.add(timer)
         else:
             self._execute(call)
@@ -253,10 +249,6 @@ class Execution:
         self._running.pop(running.call.step_id, None)
 
     def _fire_due_timers(self) -> None:
-        if self._recorder.has_earlier:
-            for timer in [timer for timer in self._timers if self._recorder.is_over_already(timer)]:
-                self._timers.discard(timer.step_id)
-                self.submit(*self._recorder.firing(timer))
         for timer in self._timers.pop_due(self._host.clock.now()):
             if timer.operation is None:
                 self._stop_steps()
@@ -268,6 +260,12 @@ class Execution:
                 self._execute(timer.operation)
             else:
                 self.submit(*self._recorder.firing(timer))
+
+    def _fire_slept(self) -> None:
+        """End the sleeps that earlier attempts of the run have slept."""
+        for timer in [timer for timer in self._timers if self._recorder.is_over_already(timer)]:
+            self._timers.discard(timer.step_id)
+            self.submit(*self._recorder.firing(timer))
 
     def _record_patches(self) -> None:
         """Before anything that follows from an answer of `ctx.patched`; and not before the whole record fits."""
@@ -397,6 +395,8 @@ class Execution:
             self._children.begun(consequence, taken=outcome is Applied.TAKEN)
         elif isinstance(consequence, Receipt):
             self._mail.received(consequence, at)
+        elif isinstance(consequence, Ended) and self._body.undoing is not None:
+            self._body.undoing.begin(consequence.record)
 
     def refused(self, change: Change, error: Exception) -> None:
         """The store can't take what the run wants written: end the run, saying so."""
@@ -435,13 +435,11 @@ class Execution:
             if not self._committing:
                 self._end_overdue()
             return
+        if self._recorder.has_earlier and self._retraces():
+            return
         if self._mail.is_ordering or (self._body.mailbox and self._mail.receive_order()):
             return  # nothing new begins until the body knows
-        try:
-            self._start_steps()
-        except KagziError as error:  # what an earlier attempt of the run made no longer fits its type
-            self._set_aside(error)
-            return
+        self._start_steps()
         if not self._draining:
             if self._body.receives:
                 self._mail.receive()
@@ -451,6 +449,35 @@ class Execution:
                 self._children.receive()
             if self._body.writes:
                 self._mail.write()
+        self._settle_down()
+
+    def _retraces(self) -> bool:
+        """Hand out what earlier attempts of the run have finished and the body asks for; whether some is on its way.
+
+        Nothing is executed and no order to end is received before: what is to be undone should the run fail is known by
+        then, and a result that no longer fits its type stops the run in time (P16).
+        """
+        body, recorder = self._body, self._recorder
+        fresh, body.fresh = body.fresh, []
+        try:
+            for call in fresh:
+                earlier = recorder.finished_earlier(call.step_id, StepKind.STEP)
+                if earlier is None:
+                    body.fresh.append(call)
+                elif body.asked.get(call.step_id) is call:
+                    self.submit(*recorder.handed_out(call, earlier))
+        except KagziError as error:  # what an earlier attempt of the run made no longer fits its type
+            self._set_aside(error)
+            return True
+        self._fire_slept()
+        self._mail.receive(only_again=True)
+        self._mail.write(only_again=True)
+        self._children.take_up(only_again=True)
+        is_ordered = body.mailbox.has_any(MessageKind.CANCEL, CANCEL)
+        return self._committing > 0 and (is_ordered or not recorder.is_retraced)
+
+    def _settle_down(self) -> None:
+        """Leave memory where the worker drains or nothing is executing; else see to the timers."""
         if self._draining:
             if not self.is_settling:
                 self.release()
@@ -536,7 +563,11 @@ class Execution:
     # -- ending ------------------------------------------------------------------------------------------------
 
     def _conclude(self, body: asyncio.Future[Any]) -> None:
-        """The body is done: close the run with its result or its error."""
+        """The body is done: close the run with its result or its error, once what is to be undone has been."""
+        undoing = self._body.undoing
+        if undoing is not None and undoing.is_under_way:
+            self._undo(undoing)
+            return
         self._report_unawaited()
         self._finish(self._closings.conclusion(body))
 
@@ -551,14 +582,43 @@ class Execution:
         """The code doesn't fit the record (P16): the run rests, unless it was ordered to end."""
         change = self._closings.setting_aside(error)
         if self._body.order is not None:
-            self._finish(change)
-        else:
-            self._close(change)
+            self._stop_steps()
+            change = self._closings.completed(change, self._consequences)
+        self._close(change)
 
     def _finish(self, change: Change) -> None:
-        """Close an attempt of the run, or what can be done of it with the code at hand."""
+        """Close an attempt of the run, once what is to be undone has been."""
         self._stop_steps()
-        self._close(self._closings.completed(change, self._consequences))
+        if self._body.undoing is not None and self._is_to_undo(self._body.undoing, change):
+            self._begin_undoing(change)
+        else:
+            self._close(self._closings.completed(change, self._consequences))
+
+    def _is_to_undo(self, undoing: Undoing, change: Change) -> bool:
+        transition = change.transition
+        assert transition is not None
+        if undoing.is_under_way or transition.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+            return False
+        # What is on its way to the store may be a step that is then completed.
+        return undoing.has_completed or self._committing > 0 or self._turns is not None
+
+    def _begin_undoing(self, change: Change) -> None:
+        """Have it recorded how the run ends, and let its body be over."""
+        assert change.transition is not None
+        self._is_overdue = False
+        self._leave_children()
+        self._timers.disarm()
+        if not self._body.end():
+            self._warn_of_going_on()
+        self.submit(*self._recorder.ending(change.transition))
+
+    def _undo(self, undoing: Undoing) -> None:
+        """Execute the next undo, or end the run. No order to end it is received any more: it is ending."""
+        if undoing.is_over:
+            self._close(self._closings.completed(self._closings.undone(undoing), self._consequences))
+            return
+        self._start_steps()
+        self._settle_down()
 
     def _close(self, change: Change) -> None:
         if self._closing is None:
@@ -578,12 +638,15 @@ class Execution:
         self._timers.disarm()
         self._consequences.clear()
         if not self._body.leave():
-            logger.warning(
-                "A workflow body kept going while its run left memory; it was abandoned. Something in it catches "
-                "BaseException: let Parked pass.",
-                extra={"workflow": self.workflow, "run_id": self.run_id},
-            )
+            self._warn_of_going_on()
         self._host.ended(self, ending, change)
+
+    def _warn_of_going_on(self) -> None:
+        logger.warning(
+            "A workflow body kept going while its run left memory; it was abandoned. Something in it catches "
+            "BaseException: let Parked pass.",
+            extra={"workflow": self.workflow, "run_id": self.run_id},
+        )
 
     def _leave_children(self) -> None:
         self._children.leave()

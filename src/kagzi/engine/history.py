@@ -45,6 +45,11 @@ class History:
         every = (*self._records, *self._claim.earlier.values())
         return {record.step_id for record in every if record.kind is kind}
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the record says that the body is over and its steps are being undone."""
+        return any(record.kind is StepKind.ENDING for record in self._records)
+
     def order(self) -> str | None:
         """What this attempt of the run was ordered to end with, encoded, where that is recorded."""
         return next((record.error for record in self._records if record.kind is StepKind.CANCEL), None)

@@ -19,7 +19,7 @@ from kagzi.engine.runner import Limit, RunningStep, StepTimeout
 from kagzi.engine.time import EngineClock
 from kagzi.engine.timers import Timer
 from kagzi.errors import StepFailed
-from kagzi.model.change import Change
+from kagzi.model.change import Change, Transition
 from kagzi.model.child import ChildStart, ParentClose
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
@@ -70,6 +70,15 @@ class Order:
         self.error = error
 
 
+class Ended:
+    """What a change brings that records the end of the body: its steps are undone."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: StepRecord) -> None:
+        self.record = record
+
+
 class Done:
     """What a change brings that nothing follows from."""
 
@@ -86,7 +95,7 @@ class Begun:
         self.run_id = run_id
 
 
-Consequence = Delivery | Retry | Order | Begun | Done
+Consequence = Delivery | Retry | Order | Begun | Ended | Done
 """What happens once a change is durable."""
 
 
@@ -98,7 +107,17 @@ class Recorder:
     nothing was finished earlier: every step can be executed at once, for the first time.
     """
 
-    __slots__ = ("_around", "_claim", "_earlier", "_is_later_attempt", "_receivers", "_tries", "is_untried", "seq")
+    __slots__ = (
+        "_around",
+        "_claim",
+        "_earlier",
+        "_is_later_attempt",
+        "_receivers",
+        "_steps_left",
+        "_tries",
+        "is_untried",
+        "seq",
+    )
 
     def __init__(self, claim: Claim, surroundings: Surroundings) -> None:
         self._claim = claim
@@ -109,6 +128,9 @@ class Recorder:
         self.is_untried = not claim.tries and not claim.earlier
         self.seq = claim.history[-1].seq if claim.history else claim.reopened_seq
         self._receivers = _receivers(claim) if claim.earlier else {}
+        self._steps_left = (
+            sum(record.kind is StepKind.STEP for record in claim.earlier.values()) if claim.earlier else 0
+        )
 
     def attempt(self, step_id: str) -> int:
         """The number of the step's next execution, from 1."""
@@ -247,6 +269,13 @@ class Recorder:
         )
         return change, Order(message.payload or "")
 
+    def ending(self, transition: Transition) -> tuple[Change, Consequence]:
+        """The body is over, and the run is to end as `transition` says once its steps are undone."""
+        change = lifecycle.end_body(
+            self._claim.run_id, self._claim.fence, transition, seq=self._next(), replaces=self._is_later_attempt
+        )
+        return change, Ended(change.records[0])
+
     # -- children ----------------------------------------------------------------------------------------------
 
     def child_start(self, call: ChildCall[Any], run_id: RunId, *, version: int, namespace: str) -> Change:
@@ -362,6 +391,11 @@ class Recorder:
         """Whether earlier attempts of the run have finished something."""
         return bool(self._earlier)
 
+    @property
+    def is_retraced(self) -> bool:
+        """Whether every step that earlier attempts of the run have finished has been handed out."""
+        return self._steps_left <= 0
+
     def finished_earlier(self, step_id: str, kind: StepKind) -> StepRecord | None:
         """What an earlier attempt of the run recorded for this operation."""
         record = self._earlier.get(step_id)
@@ -373,6 +407,7 @@ class Recorder:
         Raises PayloadError where the result doesn't fit the type that the code now names.
         """
         delivery = decode_record(call, record, self._around.payloads)
+        self._steps_left -= 1
         change = lifecycle.hand_out(self._claim.run_id, self._claim.fence, record, seq=self._next())
         return change, delivery
 

@@ -8,6 +8,7 @@ from kagzi.authoring.definitions import Definition
 from kagzi.engine.body import Body, kind_of
 from kagzi.engine.deliveries import decode_record
 from kagzi.engine.history import History
+from kagzi.engine.loop import WorkflowSpins
 from kagzi.engine.mailbox import message_of
 from kagzi.engine.mentions import names_in
 from kagzi.errors import DivergenceError
@@ -61,7 +62,13 @@ class Replay:
                 history.advance()
                 body.mailbox.received(record.message or 0)
                 body.cancel(record.error or "", record.finished_at or self._claim.started_at)
-                self._drain()
+                self._go_on()
+                continue
+            if record.kind is StepKind.ENDING:
+                history.advance()
+                body.end()
+                assert body.undoing is not None
+                body.undoing.begin(record)
                 continue
             operation = body.asked.get(record.step_id)
             if record.message is not None:
@@ -75,17 +82,26 @@ class Replay:
                     body.mailbox.put_back(message_of(record))
                 at = record.finished_at or self._claim.started_at  # a damaged row may have lost its time (P23)
                 body.deliver(decode_record(operation, record, self._payloads), at)
-                self._drain()
+                self._go_on()
             elif operation is None and record.step_id in body.withdrawn:
                 history.advance()
                 if record.message is not None:
                     body.mailbox.put_back(message_of(record))
+                if body.undoing is not None:
+                    body.undoing.recorded(record, self._payloads)
             else:
                 raise self._divergence(history.rest(), parked=False)
         waited = history.missed({step_id: kind_of(asked) for step_id, asked in body.asked.items()})
         if waited is not None:
             raise self._divergence(waited, parked=True)
         body.replaying = False
+
+    def _go_on(self) -> None:
+        try:
+            self._drain()
+        except WorkflowSpins:  # if that is what the run ends with, its undos must be found all the same
+            if not self._history.is_ending:
+                raise
 
     def check_result(self, recorded: str | None) -> None:
         """See that the body ends with what the run was completed with. Raises DivergenceError."""

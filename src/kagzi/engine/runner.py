@@ -13,7 +13,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any, NamedTuple, Protocol
 
-from kagzi.authoring.calls import StepCall, TransactionCall
+from kagzi.authoring.calls import StepCall
 from kagzi.authoring.steps import StepInfo, current_step
 from kagzi.engine import threads
 from kagzi.engine.processes import pool
@@ -101,7 +101,7 @@ class RunningStep:
         self.overdue = False
         self.waits = False
         """Whether it is to be executed in a thread or a process and there is none for it yet."""
-        self.in_transaction = call.__class__ is TransactionCall
+        self.in_transaction = call.in_transaction
         self.is_committing = False
 
     def stop(self) -> None:

@@ -73,6 +73,10 @@ class Timers:
         """Close a timer, if it is open."""
         self._open.pop(step_id, None)
 
+    def clear(self) -> None:
+        """Close all."""
+        self._open.clear()
+
     def next_due(self) -> datetime | None:
         """When the earliest open timer falls due."""
         heap = self._heap

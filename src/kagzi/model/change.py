@@ -32,7 +32,8 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     PENDING gives the run back, due at once or at `wake_at`.
 
     `reopened_seq` begins a new attempt of the run: whatever is recorded up to this `seq` counts as finished before,
-    and `attempts` goes up by one. Without it no attempt is used.
+    and `attempts` goes up by one. Without it no attempt is used. `undoes` says that steps with undos were completed by
+    then: the run is not ended without its body from there on.
 
     `parent` is the run's parent where the run ends: it is told in the same transaction.
     """
@@ -45,6 +46,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     inbox: int = 0
     parked: str | None = None
     reopened_seq: int | None = None
+    undoes: bool = False
     parent: RunId | None = None
 
 

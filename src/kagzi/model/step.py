@@ -26,6 +26,9 @@ class StepKind(StrEnum):
     UPDATE = "UPDATE"
     REPLY = "REPLY"
     VALUE = "VALUE"
+    ENDING = "ENDING"
+    """The body is over, and the run ends with this record's error once its undos are done. Not asked for by it either;
+    a run that has nothing to undo has none."""
 
 
 class StepStatus(StrEnum):

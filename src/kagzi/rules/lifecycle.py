@@ -137,6 +137,29 @@ def end_as_ordered(run_id: RunId, fence: int, *, error: str) -> Change:
     return Change(run_id=run_id, fence=fence, transition=Transition(status=status, error=error))
 
 
+ENDING = "end/end#1"
+"""The identity of the record that the body is over and its steps are being undone."""
+
+
+def end_body(run_id: RunId, fence: int, transition: Transition, *, seq: int, replaces: bool = False) -> Change:
+    """The run will end as `transition` says; its steps are undone first, whoever executes it then."""
+    record = StepRecord(
+        step_id=ENDING,
+        seq=seq,
+        kind=StepKind.ENDING,
+        output=msgspec.json.encode(transition.status).decode(),
+        error=transition.error,
+    )
+    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces)
+
+
+def end_undone(run_id: RunId, fence: int, ending: StepRecord, *, error: str) -> Change:
+    """The run ends as its record of kind ENDING says, with the encoded `error`."""
+    is_cancelled = ending.output == msgspec.json.encode(RunStatus.CANCELLED).decode()
+    status = RunStatus.CANCELLED if is_cancelled else RunStatus.FAILED
+    return Change(run_id=run_id, fence=fence, transition=Transition(status=status, error=error))
+
+
 def reply(
     run_id: RunId, fence: int, position: int, *, step_id: str, seq: int, text: str, replaces: bool = False
 ) -> Change:
@@ -220,13 +243,20 @@ def fail(run_id: RunId, fence: int, *, error: str) -> Change:
     return Change(run_id=run_id, fence=fence, transition=Transition(status=RunStatus.FAILED, error=error))
 
 
-def retry_run(run_id: RunId, fence: int, *, at: datetime, error: str, waits: str, seq: int) -> Change:
+def retry_run(
+    run_id: RunId, fence: int, *, at: datetime, error: str, waits: str, seq: int, undoes: bool = False
+) -> Change:
     """The body raised, and the run is executed again at `at`, keeping what it has finished (records up to `seq`).
 
-    What had failed is executed anew; `error` is the encoded StepError.
+    What had failed is executed anew; `error` is the encoded StepError. `undoes`: it has called steps with undos.
     """
     transition = Transition(
-        status=RunStatus.PENDING, wake_at=min(at, _LATEST), error=error, waits=waits, reopened_seq=seq
+        status=RunStatus.PENDING,
+        wake_at=min(at, _LATEST),
+        error=error,
+        waits=waits,
+        reopened_seq=seq,
+        undoes=undoes,
     )
     return Change(run_id=run_id, fence=fence, transition=transition)
 

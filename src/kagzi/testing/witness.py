@@ -87,6 +87,8 @@ def describe(change: Change) -> str:
             parts.append(f"marker of patch {name!r}")
         elif record.kind is StepKind.CANCEL:
             parts.append("cancellation of the body")
+        elif record.kind is StepKind.ENDING:
+            parts.append("end of the body")
         elif record.kind in (StepKind.SIGNAL, StepKind.UPDATE):
             parts.append(f"receipt of {record.kind.lower()} {name!r}")
         elif record.kind is StepKind.VALUE:

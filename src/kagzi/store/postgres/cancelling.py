@@ -24,7 +24,7 @@ WITH asked AS MATERIALIZED (
 ),
 held AS MATERIALIZED (
     SELECT r.run_id, r.namespace, r.status, r.inbox, r.cancel_asked_at IS NOT NULL AS was_asked,
-        r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.attempt_started_at IS NOT NULL) AS begun
+        r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.undoes OR r.attempt_started_at IS NOT NULL) AS begun
     FROM (
         SELECT run_id FROM asked
         UNION
@@ -92,7 +92,7 @@ WITH unbegun AS MATERIALIZED (
 ),
 late AS MATERIALIZED (
     SELECT r.run_id, r.status, r.inbox, r.status = 'PENDING' AND (
-        r.started_at IS NULL OR (r.reopened_seq > 0 AND r.attempt_started_at IS NULL)
+        r.started_at IS NULL OR (r.reopened_seq > 0 AND NOT r.undoes AND r.attempt_started_at IS NULL)
     ) AS unbegun
     FROM {{schema}}.workflow_runs AS r
     WHERE r.namespace = $1 AND r.deadline IS NOT NULL AND r.deadline <= now()

@@ -253,6 +253,7 @@ awaiting AS (
 _SET_REOPENED = """,
     attempts = w.attempts + (t.reopened_seq IS NOT NULL)::integer,
     reopened_seq = coalesce(t.reopened_seq, w.reopened_seq),
+    undoes = w.undoes OR coalesce(t.undoes, false),
     attempt_started_at = CASE WHEN t.reopened_seq IS NULL THEN w.attempt_started_at END
 """
 
@@ -274,10 +275,10 @@ def _transited(*, again: bool) -> str:
         unnest($5::text::integer[]),
         json_to_recordset($6::json) AS (
             status text, output text, error text, wake_at timestamptz, waits text, inbox integer, parked text
-            {", reopened_seq integer" if again else ""}
+            {", reopened_seq integer, undoes boolean" if again else ""}
         )
     ) AS t (
-        place, status, output, error, wake_at, waits, inbox, parked {", reopened_seq" if again else ""}
+        place, status, output, error, wake_at, waits, inbox, parked {", reopened_seq, undoes" if again else ""}
     )
     WHERE w.run_id = (SELECT runs FROM asked)[t.place] AND (SELECT mine FROM held)[t.place]
     RETURNING w.awaited, w.finished_at, w.available_at

@@ -15,7 +15,7 @@ from kagzi.store.sqlite.times import moment_or_none
 
 _LOOK = """
 SELECT r.status, r.inbox, r.cancel_asked_at IS NOT NULL,
-    r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.attempt_started_at IS NOT NULL)
+    r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.undoes OR r.attempt_started_at IS NOT NULL)
 FROM workflow_runs AS r WHERE r.run_id = ? AND r.namespace = ?
 """
 
@@ -51,7 +51,7 @@ WHERE r.namespace = ?1 AND r.deadline IS NOT NULL AND r.cancel_asked_at IS NULL
 _FIND_UNBEGUN = f"SELECT r.run_id {_UNBEGUN} AND r.start_deadline <= ?2 ORDER BY r.start_deadline LIMIT ?3"
 _FIND_LATE = f"""
 SELECT r.run_id, r.status, r.inbox, r.status = 'PENDING' AND (
-    r.started_at IS NULL OR (r.reopened_seq > 0 AND r.attempt_started_at IS NULL)
+    r.started_at IS NULL OR (r.reopened_seq > 0 AND NOT r.undoes AND r.attempt_started_at IS NULL)
 ) {_LATE} AND r.deadline <= ?2 ORDER BY r.deadline LIMIT ?3
 """
 _NEXT_UNBEGUN = f"SELECT r.start_deadline {_UNBEGUN} ORDER BY r.start_deadline LIMIT 1"

@@ -91,7 +91,9 @@ WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
 _END_DOUBT = "UPDATE step_runs SET in_doubt = ?3 WHERE run_id = ?1 AND step_id = ?2 AND in_doubt <> ?3"
 
 _REOPEN = """
-UPDATE workflow_runs SET reopened_seq = ?2, attempts = attempts + 1, attempt_started_at = NULL WHERE run_id = ?1
+UPDATE workflow_runs SET
+    reopened_seq = ?2, attempts = attempts + 1, attempt_started_at = NULL, undoes = undoes OR ?3
+WHERE run_id = ?1
 """
 
 _START_CHILD = """
@@ -274,7 +276,7 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
         else:
             session.due = True
         if transition.reopened_seq is not None:
-            session.connection.execute(_REOPEN, (change.run_id, transition.reopened_seq))
+            session.connection.execute(_REOPEN, (change.run_id, transition.reopened_seq, transition.undoes))
             again.append(change.run_id)
         rows.append(
             (

@@ -128,3 +128,6 @@ ALTER TABLE {schema}.step_runs ADD COLUMN heartbeat_details text, ADD COLUMN hea
 
 -- Forks: the run whose history it began with, and the one by whose id the chance in that history was seeded.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN forked_from uuid, ADD COLUMN seed uuid;
+
+-- Earlier attempts of the run have completed steps with undos, so it is not ended without its body.
+ALTER TABLE {schema}.workflow_runs ADD COLUMN undoes boolean NOT NULL DEFAULT false;

@@ -99,3 +99,6 @@ ALTER TABLE step_runs ADD COLUMN heartbeat_at INTEGER;
 -- Forks: the run whose history it began with, and the one by whose id the chance in that history was seeded.
 ALTER TABLE workflow_runs ADD COLUMN forked_from TEXT;
 ALTER TABLE workflow_runs ADD COLUMN seed TEXT;
+
+-- Earlier attempts of the run have completed steps with undos, so it is not ended without its body.
+ALTER TABLE workflow_runs ADD COLUMN undoes INTEGER NOT NULL DEFAULT 0;
