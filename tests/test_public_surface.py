@@ -92,6 +92,7 @@ HEALTH = {
     "WorkerHealth",
 }
 NOUNS = {
+    "BulkOutcome",
     "ErrorKind",
     "MessageKind",
     "RegisteredWorker",
@@ -154,6 +155,11 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.signal: "self, id, signal, value, *, dedup_key",
     Kagzi.handle: "self, run_id",
     Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, created_after, paused, cursor, limit",
+    Kagzi.cancel_runs: "self, *, reason, all, dry_run, **which",
+    Kagzi.terminate_runs: "self, *, reason, all, dry_run, **which",
+    Kagzi.pause_runs: "self, *, reason, all, dry_run, **which",
+    Kagzi.resume_runs: "self, *, all, dry_run, **which",
+    Kagzi.retry_runs: "self, *, all, dry_run, **which",
     Kagzi.create_worker: (
         "self, *, worker_id, queues, max_concurrent_workflows, max_concurrent_steps, heartbeat_interval, lease, "
         "poll_interval, graceful_shutdown_timeout"

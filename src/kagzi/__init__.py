@@ -40,6 +40,7 @@ from kagzi.errors import (
     WorkflowIOError,
     WorkflowNotRegistered,
 )
+from kagzi.model.bulk import BulkOutcome
 from kagzi.model.child import ParentClose
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.health import (
@@ -64,6 +65,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Attempt",
+    "BulkOutcome",
     "ChildFailed",
     "ChildHandle",
     "ConfigError",

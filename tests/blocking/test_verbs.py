@@ -68,6 +68,21 @@ def test_many_are_started_at_once(kagzi: blocking.Kagzi) -> None:
     assert sorted(run.run_id for run in kagzi.find_runs(tags=["many"])) == sorted(each.run_id for each in handles)
 
 
+def test_many_are_held_and_ended_at_once(kagzi: blocking.Kagzi) -> None:
+    kagzi.start_many("greet", ["a", "b", "c"], tags=["many"])
+    one = kagzi.start_workflow("greet", "d")
+
+    one.pause("why")
+    paused = kagzi.pause_runs(tags=["many"])
+    one.resume()
+    resumed = kagzi.resume_runs(tags=["many"], dry_run=True)
+    cancelled = kagzi.cancel_runs(tags=["many"])
+
+    assert one.describe().paused_at is None
+    assert len(paused.done) == 3
+    assert resumed.done == cancelled.done == paused.done
+
+
 def test_default_versions_are_set_and_read(kagzi: blocking.Kagzi) -> None:
     kagzi.register_workflow_version("greet", 2, greet)
     kagzi.set_default_workflow_version("greet", 1)

@@ -19,7 +19,7 @@ from kagzi.authoring.names import check_name
 from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
 from kagzi.authoring.signals import Signal
 from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
-from kagzi.client import explaining, listing, messages, replaying, starting, versions
+from kagzi.client import bulk, explaining, listing, messages, replaying, starting, versions
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
@@ -27,6 +27,7 @@ from kagzi.client.replaying import Replayed
 from kagzi.client.workflow import Workflow
 from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError
+from kagzi.model.bulk import BulkOutcome, RunsWanted
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.version import WorkflowVersion
 from kagzi.model.worker import RegisteredWorker
@@ -356,6 +357,75 @@ class Kagzi:
             limit=limit,
         )
         return await listing.find(self._open_link(), wanted)
+
+    async def cancel_runs(
+        self,
+        *,
+        reason: str | None = None,
+        all: bool = False,  # noqa: A002 - the public name
+        dry_run: bool = False,
+        **which: Unpack[RunsWanted],
+    ) -> BulkOutcome:
+        """Cancel as `WorkflowHandle.cancel` does every run that has not ended and that the filters of `find_runs` find.
+
+        At least one filter, or `all=True`, must be given. With `dry_run` nothing is done, and the answer says what
+        would be. Runs go by pages, each in a transaction of its own; where it breaks off, call it again. Raises
+        ValueError or TypeError for what can't be asked, OutcomeUnknown where the database could not be reached in time.
+        """
+        verb = bulk.cancelling(self.settings.namespace, name="cancel_runs", reason=reason, at_once=False)
+        return await self._in_bulk(verb, which, every=all, dry_run=dry_run)
+
+    async def terminate_runs(
+        self,
+        *,
+        reason: str | None = None,
+        all: bool = False,  # noqa: A002 - the public name
+        dry_run: bool = False,
+        **which: Unpack[RunsWanted],
+    ) -> BulkOutcome:
+        """End runs as `WorkflowHandle.terminate` does; see `cancel_runs`."""
+        verb = bulk.cancelling(self.settings.namespace, name="terminate_runs", reason=reason, at_once=True)
+        return await self._in_bulk(verb, which, every=all, dry_run=dry_run)
+
+    async def pause_runs(
+        self,
+        *,
+        reason: str | None = None,
+        all: bool = False,  # noqa: A002 - the public name
+        dry_run: bool = False,
+        **which: Unpack[RunsWanted],
+    ) -> BulkOutcome:
+        """Have runs rest as `WorkflowHandle.pause` does; see `cancel_runs`."""
+        return await self._in_bulk(
+            bulk.pausing(self.settings.namespace, reason=reason), which, every=all, dry_run=dry_run
+        )
+
+    async def resume_runs(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the public name
+        dry_run: bool = False,
+        **which: Unpack[RunsWanted],
+    ) -> BulkOutcome:
+        """Let paused runs go on as `WorkflowHandle.resume` does; others are not looked at. See `cancel_runs`."""
+        return await self._in_bulk(bulk.resuming(self.settings.namespace), which, every=all, dry_run=dry_run)
+
+    async def retry_runs(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the public name
+        dry_run: bool = False,
+        **which: Unpack[RunsWanted],
+    ) -> BulkOutcome:
+        """Have FAILED runs go on as `WorkflowHandle.retry` does, or CANCELLED ones where that is the status asked for.
+
+        See `cancel_runs`.
+        """
+        return await self._in_bulk(bulk.retrying(self.settings.namespace), which, every=all, dry_run=dry_run)
+
+    async def _in_bulk(self, verb: bulk.BulkVerb, which: RunsWanted, *, every: bool, dry_run: bool) -> BulkOutcome:
+        asked = bulk.wanted_by(verb, self.settings.namespace, which, every=every)
+        return await bulk.carry_out(self._open_link(), verb, asked, dry_run=dry_run)
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from kagzi.client.handles import WorkflowHandle as AsyncWorkflowHandle
 from kagzi.client.options import OptionView as AsyncOptionView
 from kagzi.client.workflow import BoundWorkflow as AsyncBoundWorkflow
 from kagzi.client.workflow import Workflow as AsyncWorkflow
+from kagzi.model.bulk import BulkOutcome, RunsWanted
 from kagzi.model.health import DatabaseHealth, HealthCheckConfig, HealthReport, QueueHealth, WorkerHealth
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Step
@@ -114,7 +115,7 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         and a timeout end the pause with the run.
 
         Idempotent: the first reason stays. Raises RunClosed where the run has ended or was asked to, RunNotFound where
-        there is none.
+        there is none, OutcomeUnknown where the database could not be reached in time.
         """
         self._bridge.call("WorkflowHandle.pause", lambda: self._original.pause(reason))
 
@@ -122,7 +123,7 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         """Let the run go on after `pause`: what has come meanwhile is seen at once, timers are as they were.
 
         Idempotent, also for a run that was not paused. Raises RunClosed where it has ended, RunNotFound where there is
-        none.
+        none, OutcomeUnknown where the database could not be reached in time.
         """
         self._bridge.call("WorkflowHandle.resume", lambda: self._original.resume())
 
@@ -674,6 +675,51 @@ class Kagzi(ApplicationTwin):
                 cursor=cursor,
                 limit=limit,
             ),
+        )
+
+    def cancel_runs(
+        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
+    ) -> BulkOutcome:
+        """Cancel as `WorkflowHandle.cancel` does every run that has not ended and that the filters of `find_runs` find.
+
+        At least one filter, or `all=True`, must be given. With `dry_run` nothing is done, and the answer says what
+        would be. Runs go by pages, each in a transaction of its own; where it breaks off, call it again. Raises
+        ValueError or TypeError for what can't be asked, OutcomeUnknown where the database could not be reached in time.
+        """
+        return self._bridge.call(
+            "Kagzi.cancel_runs", lambda: self._original.cancel_runs(reason=reason, all=all, dry_run=dry_run, **which)
+        )
+
+    def terminate_runs(
+        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
+    ) -> BulkOutcome:
+        """End runs as `WorkflowHandle.terminate` does; see `cancel_runs`."""
+        return self._bridge.call(
+            "Kagzi.terminate_runs",
+            lambda: self._original.terminate_runs(reason=reason, all=all, dry_run=dry_run, **which),
+        )
+
+    def pause_runs(
+        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
+    ) -> BulkOutcome:
+        """Have runs rest as `WorkflowHandle.pause` does; see `cancel_runs`."""
+        return self._bridge.call(
+            "Kagzi.pause_runs", lambda: self._original.pause_runs(reason=reason, all=all, dry_run=dry_run, **which)
+        )
+
+    def resume_runs(self, *, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]) -> BulkOutcome:
+        """Let paused runs go on as `WorkflowHandle.resume` does; others are not looked at. See `cancel_runs`."""
+        return self._bridge.call(
+            "Kagzi.resume_runs", lambda: self._original.resume_runs(all=all, dry_run=dry_run, **which)
+        )
+
+    def retry_runs(self, *, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]) -> BulkOutcome:
+        """Have FAILED runs go on as `WorkflowHandle.retry` does, or CANCELLED ones where that is the status asked for.
+
+        See `cancel_runs`.
+        """
+        return self._bridge.call(
+            "Kagzi.retry_runs", lambda: self._original.retry_runs(all=all, dry_run=dry_run, **which)
         )
 
     def create_worker(

@@ -62,7 +62,7 @@ def _result(text: str) -> tuple[str, Any]:
 
 
 async def _fork(which: str, wanted: dict[str, Any]) -> Run:
-    from kagzi.cli.runs import run_id_of
+    from kagzi.cli.verbs import run_id_of
 
     async with looking() as kagzi:
         handle = await kagzi.handle(await run_id_of(kagzi, which)).fork(**wanted)

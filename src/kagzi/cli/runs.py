@@ -22,9 +22,9 @@ from kagzi.cli.output import (
     value_text,
 )
 from kagzi.cli.sending import signal
+from kagzi.cli.verbs import cancel, pause, resume, retry, run_id_of, terminate
 
 if TYPE_CHECKING:
-    from kagzi.app.kagzi import Kagzi
     from kagzi.model.error import StepError
     from kagzi.model.run import Run
     from kagzi.model.step import Step
@@ -36,8 +36,8 @@ def runs() -> None:
     """Look at runs, send them signals, pause and end them, have them go on."""
 
 
-runs.add_command(signal)
-runs.add_command(fork)
+for command in (signal, cancel, terminate, pause, resume, retry, fork):
+    runs.add_command(command)
 
 
 @runs.command("list")
@@ -85,64 +85,6 @@ def show(which: str) -> None:
         _show_error(run.error)
 
 
-@runs.command()
-@click.argument("which", metavar="RUN")
-@click.option("--reason", metavar="TEXT", help="Why; it is shown with the run.")
-@common_options
-def pause(which: str, reason: str | None) -> None:
-    """Have a run rest until it is resumed: it begins no step, and what is being executed finishes and is kept.
-
-    RUN is its run_id or the id that it was started with.
-    """
-    _tell(complete(_hold(which, reason=reason)), "is paused")
-
-
-@runs.command()
-@click.argument("which", metavar="RUN")
-@common_options
-def resume(which: str) -> None:
-    """Let a paused run go on.
-
-    RUN is its run_id or the id that it was started with.
-    """
-    _tell(complete(_let_go(which)), "goes on")
-
-
-@runs.command()
-@click.argument("which", metavar="RUN")
-@click.option("--reason", metavar="TEXT", help="Why; it is shown with the run.")
-@common_options
-def cancel(which: str, reason: str | None) -> None:
-    """Have a run cancelled: its body is told where it awaits, and may clean up.
-
-    RUN is its run_id or the id that it was started with. A run that nobody has begun is CANCELLED at once.
-    """
-    _tell(complete(_end(which, reason=reason, at_once=False)), "is being cancelled")
-
-
-@runs.command()
-@click.argument("which", metavar="RUN")
-@click.option("--reason", metavar="TEXT", help="Why; it is shown with the run.")
-@common_options
-def terminate(which: str, reason: str | None) -> None:
-    """Make a run CANCELLED now, without asking its body.
-
-    RUN is its run_id or the id that it was started with.
-    """
-    _tell(complete(_end(which, reason=reason, at_once=True)), "is being ended")
-
-
-@runs.command()
-@click.argument("which", metavar="RUN")
-@common_options
-def retry(which: str) -> None:
-    """Have a run that is FAILED or CANCELLED go on: what it completed is kept, what failed is executed anew.
-
-    RUN is its run_id or the id that it was started with.
-    """
-    _tell(complete(_retry(which)), "goes on")
-
-
 # -- asking --------------------------------------------------------------------------------------------------------
 
 
@@ -157,50 +99,7 @@ async def _look(which: str) -> tuple[Run, list[Step]]:
         return await handle.describe(), await handle.history()
 
 
-async def _end(which: str, *, reason: str | None, at_once: bool) -> Run:
-    async with looking() as kagzi:
-        handle = kagzi.handle(await run_id_of(kagzi, which))
-        await (handle.terminate(reason) if at_once else handle.cancel(reason))
-        return await handle.describe()
-
-
-async def _retry(which: str) -> Run:
-    async with looking() as kagzi:
-        handle = kagzi.handle(await run_id_of(kagzi, which))
-        await handle.retry()
-        return await handle.describe()
-
-
-async def _hold(which: str, *, reason: str | None) -> Run:
-    async with looking() as kagzi:
-        handle = kagzi.handle(await run_id_of(kagzi, which))
-        await handle.pause(reason)
-        return await handle.describe()
-
-
-async def _let_go(which: str) -> Run:
-    async with looking() as kagzi:
-        handle = kagzi.handle(await run_id_of(kagzi, which))
-        await handle.resume()
-        return await handle.describe()
-
-
-async def run_id_of(kagzi: Kagzi, which: str) -> str:
-    """The run_id of a run that is known by its own id, or as it is."""
-    found = await kagzi.find_runs(id=which, limit=1)
-    return found[0].run_id if found else which
-
-
 # -- for people ----------------------------------------------------------------------------------------------------
-
-
-def _tell(run: Run, under_way: str) -> None:
-    if wants_json():
-        echo_json(run_as_json(run))
-    elif run.finished_at is not None:
-        click.echo(f"Run {run.run_id} is {run.status}.")
-    else:
-        click.echo(f"Run {run.run_id} {under_way}; it is {run.status}.")
 
 
 def _row(run: Run) -> list[str]:

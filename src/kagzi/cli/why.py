@@ -9,7 +9,7 @@ import click
 from kagzi.cli.errors import Refused
 from kagzi.cli.options import common_options, complete, looking, wants_json
 from kagzi.cli.output import echo_json, echo_lines, printable
-from kagzi.cli.runs import run_id_of
+from kagzi.cli.verbs import run_id_of
 
 if TYPE_CHECKING:
     from kagzi.model.run import Run

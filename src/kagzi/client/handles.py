@@ -121,7 +121,7 @@ class WorkflowHandle(Generic[R]):
         and a timeout end the pause with the run.
 
         Idempotent: the first reason stays. Raises RunClosed where the run has ended or was asked to, RunNotFound where
-        there is none.
+        there is none, OutcomeUnknown where the database could not be reached in time.
         """
         await pausing.pause(self._link, self._run_id, reason=reason)
 
@@ -129,7 +129,7 @@ class WorkflowHandle(Generic[R]):
         """Let the run go on after `pause`: what has come meanwhile is seen at once, timers are as they were.
 
         Idempotent, also for a run that was not paused. Raises RunClosed where it has ended, RunNotFound where there is
-        none.
+        none, OutcomeUnknown where the database could not be reached in time.
         """
         await pausing.resume(self._link, self._run_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kagzi.client.cancelling import checked_reason
+from kagzi.client.insisting import insist
 from kagzi.client.link import Link
 from kagzi.errors import RunClosed, RunNotFound
 from kagzi.model.pausing import PauseAnswer, PauseOrder, PauseOutcome, ResumeOrder
@@ -12,16 +13,28 @@ from kagzi.model.run import RunId, RunStatus
 async def pause(link: Link, run_id: RunId, *, reason: str | None) -> None:
     """Have a run rest; returns once that is durable. Idempotent.
 
-    Raises RunClosed, RunNotFound, TypeError or StoreUnavailable.
+    Raises RunClosed, RunNotFound, TypeError, OutcomeUnknown or StoreUnavailable.
     """
     order = PauseOrder(namespace=link.settings.namespace, run_id=run_id, reason=checked_pause_reason(reason))
-    (answer,) = await link.store.pause([order])
+    (answer,) = await insist(
+        link,
+        lambda: link.store.pause([order]),
+        unknown=f"run {run_id} may or may not be paused. Pause it again: that does no harm.",
+    )
     _check(run_id, answer)
 
 
 async def resume(link: Link, run_id: RunId) -> None:
-    """Let a run go on; returns once that is durable. Idempotent. Raises RunClosed, RunNotFound or StoreUnavailable."""
-    (answer,) = await link.store.resume([ResumeOrder(namespace=link.settings.namespace, run_id=run_id)])
+    """Let a run go on; returns once that is durable. Idempotent.
+
+    Raises RunClosed, RunNotFound, OutcomeUnknown or StoreUnavailable.
+    """
+    order = ResumeOrder(namespace=link.settings.namespace, run_id=run_id)
+    (answer,) = await insist(
+        link,
+        lambda: link.store.resume([order]),
+        unknown=f"run {run_id} may or may not go on. Resume it again: that does no harm.",
+    )
     _check(run_id, answer)
 
 
