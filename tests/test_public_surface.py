@@ -76,7 +76,7 @@ ERRORS = {
     "WorkflowIOError",
     "WorkflowNotRegistered",
 }
-MESSAGES = {"Signal", "Update", "UpdateRequest"}
+MESSAGES = {"Event", "Signal", "Update", "UpdateRequest"}
 VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
 SYNC = {"Pending", "SyncChildHandle", "SyncParallelExecutor", "SyncUpdateRequest", "SyncWorkflowContext"}
 CHILDREN = {"ChildHandle", "ParentClose"}
@@ -153,6 +153,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.start_many: "self, workflow, inputs, **options",
     Kagzi.options: "self, **options",
     Kagzi.signal: "self, id, signal, value, *, dedup_key",
+    Kagzi.emit: "self, event, value, *, key, dedup_key, connection",
+    Kagzi.on_event: "self, event, /, *, queue",
     Kagzi.handle: "self, run_id",
     Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, created_after, paused, cursor, limit",
     Kagzi.cancel_runs: "self, *, reason, all, dry_run, **which",
@@ -205,6 +207,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.sleep: "self, name, duration",
     WorkflowContext.sleep_until: "self, name, when",
     WorkflowContext.wait_for: "self, signal, timeout",
+    WorkflowContext.wait_for_event: "self, event, *, key, timeout, lookback",
     WorkflowContext.options: "self, *, retry, retry_if, timeout, total_timeout, key, undo, id, queue, version, "
     "parent_close",
     WorkflowContext.child: "self, name, workflow, /, *args, **kwargs",

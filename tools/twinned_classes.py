@@ -107,6 +107,11 @@ ORIGINALS = (
     ),
     Original(
         module="kagzi.app.kagzi",
+        name="EventDecorator",
+        base="Protocol",
+    ),
+    Original(
+        module="kagzi.app.kagzi",
         name="Kagzi",
         base="ApplicationTwin",
         attributes=(("settings", "Settings", "kagzi.settings", "What the application is set to."),),
@@ -174,6 +179,10 @@ BODIES = {
         if isinstance(made, AsyncWorkflow):
             return Workflow(self._bridge, made)
         return lambda fn: Workflow(self._bridge, made(fn))
+    """,
+    ("Kagzi", "on_event"): """
+        made: Any = {call}
+        return lambda handler: Workflow(self._bridge, made(getattr(handler, "_original", handler)))
     """,
     ("Worker", "start"): """
         serve(self._bridge, self._original)

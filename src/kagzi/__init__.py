@@ -6,6 +6,7 @@ from kagzi.authoring.builder import StepBuilder
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.children import ChildHandle
 from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.events import Event
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
@@ -74,6 +75,7 @@ __all__ = [
     "DivergenceError",
     "Err",
     "ErrorKind",
+    "Event",
     "HealthCheckConfig",
     "HealthChecker",
     "HealthReport",

@@ -52,6 +52,9 @@ class Settings:
         "how long a cancelled run may clean up before it is ended",
         zero=True,
     )
+    event_retention: timedelta = _setting(
+        timedelta(days=7), "KAGZI_EVENT_RETENTION", "how long events are kept, to be looked back for and told apart"
+    )
     max_concurrent_workflows: int = _setting(
         100, "KAGZI_MAX_CONCURRENT_WORKFLOWS", "runs that one worker executes at a time"
     )

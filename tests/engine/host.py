@@ -23,6 +23,7 @@ from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.child import Forsaken
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
+from kagzi.model.event import Awaiting
 from kagzi.model.message import CANCEL, Message
 from kagzi.model.run import MessageKind, RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StepRecord, StepStatus, Tries
@@ -300,6 +301,10 @@ class World:
     def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
         """No run of this world has children."""
         raise AssertionError(f"{child} was given up")
+
+    def await_events(self, awaiting: Awaiting, then: Callable[[], None]) -> None:
+        """No run of this world waits for events."""
+        raise AssertionError(f"{awaiting} was to be written down")
 
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """No run of this world has children."""

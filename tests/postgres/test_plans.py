@@ -15,6 +15,7 @@ from kagzi.store.postgres import (
     children,
     claim,
     commit_sql,
+    events,
     forking,
     health,
     mail,
@@ -64,6 +65,13 @@ STATEMENTS = {
     "unreceived": mail.UNRECEIVED,
     "answers": mail._ANSWERS,
     "value": mail._VALUE,
+    "emit": events.EMIT,
+    "await events": events._AWAIT,
+    "look for events": events._LOOK,
+    "pending events": events._PENDING,
+    "distribute": events._DISTRIBUTE,
+    "enroll": events._ENROLL,
+    "forget events": events._FORGET,
     "renew": workers._RENEW,
     "show open steps": workers._SHOW_OPEN,
     "ask to drain": workers._ASK_DRAIN,
@@ -122,7 +130,9 @@ async def plan_of(connection: asyncpg.Connection, sql: str) -> str:
 
 
 def assert_only_lookups(name: str, plan: str) -> None:
-    assert not re.search(r"Seq Scan on (workflow_runs|step_runs|messages|run_values)", plan), f"{name}\n{plan}"
+    assert not re.search(r"Seq Scan on (workflow_runs|step_runs|messages|run_values|events|event_\w+)", plan), (
+        f"{name}\n{plan}"
+    )
     assert "Hash Join" not in plan, f"{name}\n{plan}"
     assert "Merge Join" not in plan, f"{name}\n{plan}"
     for line in plan.splitlines():

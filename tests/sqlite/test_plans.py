@@ -15,6 +15,7 @@ from kagzi.store.sqlite import (
     children,
     claim,
     commit,
+    events,
     forking,
     health,
     mail,
@@ -52,7 +53,7 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "posted to": (mail._BY_RUN_ID, ("a", "default")),
     "posted to by id": (mail._BY_ID, ("default", "a")),
     "posted before": (mail._BY_KEY, ("a", "k")),
-    "count mail": (mail._COUNT, ("a", 1, NOW)),
+    "count mail": (mail.COUNT, ("a", 1, NOW)),
     "counters": (mail._COUNTERS, ("w",)),
     "look at orders": (cancelling._LOOK, ("a", "default")),
     "end": (cancelling._END, ("a", "error", NOW)),
@@ -84,6 +85,20 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "answers": (mail._ANSWERS, ('[["a",1]]',)),
     "value": (mail._VALUE, ("a", "k")),
     "reply": (commit._REPLY, ("a", 1, "1", NOW)),
+    "owned by who awaits": (events._OWNED, ("a", 1)),
+    "given up": (events._GIVEN_UP, ("a", '["s"]')),
+    "earliest of any": (events._EARLIEST_OF_ANY, ("a", "s")),
+    "earliest of a key": (events._EARLIEST_OF_KEY, ("a", "s")),
+    "fitting": (events._FITTING, ("e", 100)),
+    "payload": (events._PAYLOAD, ("e",)),
+    "given to": (events._RUN, ("a",)),
+    "give": (events._GIVE, ("a", "s", "e", 1, NOW)),
+    "drop": (events._DROP, ("a", "s")),
+    "distributed": (events._DONE, ("e",)),
+    "pending events": (events._PENDING, ("default", 100)),
+    "handlers": (events._HANDLERS, ("default", "paid")),
+    "forget": (events._FORGET, ("default", NOW, 100)),
+    "page of waits": (events._PAGE, ("", "", 100)),
     "mark": (commit._MARK, ("a", "s", 1, NOW, 0, 1)),
     "end doubt": (commit._END_DOUBT, ("a", "s", 0)),
     "renew": (register._RENEW, ("w", "RUNNING", None, NOW, NOW, None)),
@@ -155,6 +170,20 @@ LOOKS_UP = {
     "answers": "PRIMARY KEY (run_id=? AND position=?)",
     "value": "PRIMARY KEY (run_id=? AND key=?)",
     "reply": "PRIMARY KEY (run_id=? AND position=?)",
+    "owned by who awaits": BY_RUN_ID,
+    "given up": "PRIMARY KEY (run_id=?",
+    "earliest of any": "events_name (namespace=? AND name=? AND at>?)",
+    "earliest of a key": "events_key (namespace=? AND name=? AND key=? AND at>?)",
+    "fitting": "event_waits_open (namespace=? AND name=? AND key=?)",
+    "payload": "sqlite_autoindex_events_1 (event_id=?)",
+    "given to": BY_RUN_ID,
+    "give": "PRIMARY KEY (run_id=? AND step_id=?)",
+    "drop": "PRIMARY KEY (run_id=? AND step_id=?)",
+    "distributed": "sqlite_autoindex_events_1 (event_id=?)",
+    "pending events": "events_pending (namespace=?)",
+    "handlers": "PRIMARY KEY (namespace=? AND event=?)",
+    "forget": "events_at (namespace=? AND at<?)",
+    "page of waits": "PRIMARY KEY ((run_id,step_id)>(?,?))",
     "mark": BY_RUN_ID,
     "end doubt": "PRIMARY KEY (run_id=? AND step_id=?)",
     "renew": "PRIMARY KEY (key=?)",
@@ -175,7 +204,7 @@ LOOKS_UP = {
     "version policy": "PRIMARY KEY (namespace=? AND workflow=?)",
     "count": f"{LANE} AND available_at>? AND available_at<?)",
 }
-TABLES = ("workflow_runs", "step_runs", "workers", "messages", "run_values")
+TABLES = ("workflow_runs", "step_runs", "workers", "messages", "run_values", "events", "event_waits", "event_handlers")
 STATISTICS = {
     "none": "",
     "empty": "ANALYZE",
@@ -214,7 +243,7 @@ def test_a_hot_statement_reads_no_whole_table(connection: apsw.Connection, name:
 
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments)]
 
-    aliases = {*TABLES, "r", "s", "w", "m", "v"}
+    aliases = {*TABLES, "r", "s", "w", "m", "v", "e"}
     # There they are the request's own lanes.
     served = {"SCAN s", "SCAN w"} if name in {"first due", "due", "aside"} else set()
     scans = [

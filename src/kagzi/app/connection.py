@@ -18,6 +18,7 @@ from kagzi.engine.processes.functions import refuse_in_an_import_of_main
 from kagzi.engine.time import EngineClock, StoreClock
 from kagzi.errors import ConfigError, MigrationError, WorkflowIOError
 from kagzi.model.change import Transition
+from kagzi.model.event import EventHandler
 from kagzi.model.run import RunId, RunOutcome
 from kagzi.model.version import VersionPolicy
 from kagzi.payloads import Payloads
@@ -58,6 +59,7 @@ class Connection:
         self.journal = Journal(store, capacity=settings.journal_capacity, timeout=settings.store_timeout)
         self.waiting = Waiting(store)
         self.replies = Replies(store)
+        self.enrolled: tuple[EventHandler, ...] = ()
         self.is_open = False
         self.was_closed = False
         self._is_left_behind = False

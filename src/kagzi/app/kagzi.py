@@ -13,13 +13,14 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack,
 from kagzi.app.classifying import watched
 from kagzi.app.connection import Connection
 from kagzi.authoring.context import WorkflowContext
-from kagzi.authoring.definitions import Definition, Definitions, check_workflow_function
+from kagzi.authoring.definitions import Definition, Definitions, check_handler, check_workflow_function
 from kagzi.authoring.durations import Duration
+from kagzi.authoring.events import Event, as_event
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
 from kagzi.authoring.signals import Signal
 from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
-from kagzi.client import bulk, explaining, listing, messages, replaying, starting, versions
+from kagzi.client import bulk, events, explaining, listing, messages, replaying, starting, versions
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
@@ -28,12 +29,14 @@ from kagzi.client.workflow import Workflow
 from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError
 from kagzi.model.bulk import BulkOutcome, RunsWanted
+from kagzi.model.event import EventHandler
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.version import WorkflowVersion
 from kagzi.model.worker import RegisteredWorker
 from kagzi.payloads import PayloadCodec, Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.settings import Settings
+from kagzi.store.borrowed.recognizing import borrow
 from kagzi.store.protocol import Store
 from kagzi.store.urls import open_store
 from kagzi.worker.builder import WorkerBuilder
@@ -56,6 +59,19 @@ class WorkflowDecorator(Protocol):
 
     @overload
     def __call__(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+
+class EventDecorator(Protocol):
+    """Has events start a workflow, which it makes of a function that is none."""
+
+    @overload
+    def __call__(self, handler: Workflow[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def __call__(self, handler: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def __call__(self, handler: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
 
 
 class Kagzi:
@@ -179,6 +195,30 @@ class Kagzi:
     ) -> Workflow[Any, Any]:
         """Register a version of a workflow by call; see `workflow`."""
         return self._register(name, version, fn, workflow_options(**options))
+
+    def on_event(self, event: Event[Any] | str, /, *, queue: str = "default") -> EventDecorator:
+        """Have every event of a name start a run of a workflow: `@kagzi.on_event("user.created")` above
+        `@kagzi.workflow`, or above the function alone, which it makes a workflow of.
+
+        Its only argument is what the event carries; its id names the event, so there is exactly one run for each event,
+        whatever crashes. `queue` says which workers may take them. It holds for every event from the first start of a
+        worker with this code on, wherever it is emitted; whoever emits need not know the code. One whose version is
+        deprecated gets no more runs.
+
+        Raises ConfigError where the workflow does not take exactly one argument beside its context.
+        """
+        name = as_event(event).name
+        check_name(queue, what="queue")
+
+        def decorate(handler: Any) -> Any:
+            workflow = handler if isinstance(handler, Workflow) else self.workflow(handler)
+            check_handler(workflow.definition.name, handler)
+            self._definitions.handle(
+                EventHandler(event=name, workflow=workflow.name, version=workflow.version, queue=queue)
+            )
+            return workflow
+
+        return decorate
 
     def _register(
         self, name: str, version: int, fn: Callable[..., Any], options: WorkflowOptions
@@ -321,6 +361,28 @@ class Kagzi:
         To start the run where there is none: `workflow.options(id=...).signal_with_start(...)`.
         """
         await messages.signal_by_id(self._open_link(), id, signal, value, dedup_key=dedup_key)
+
+    async def emit(
+        self,
+        event: Event[T] | str,
+        value: T,
+        *,
+        key: str | None = None,
+        dedup_key: str | None = None,
+        connection: Any = None,
+    ) -> None:
+        """Tell an event to every run that waits for it, and start what handles it; returns once it is kept for good.
+
+        Who waits with a `key` gets only events with this key. `dedup_key` makes it safe to emit the same again: there
+        is one for each key, for as long as events are kept (KAGZI_EVENT_RETENTION). With a `connection`, it is emitted
+        by your open transaction on it, if that commits, as with `options(connection=...)`. Workers do the rest, so
+        whatever happens to this process, every run that waited gets it.
+
+        Raises PayloadError for a value that does not fit the event's type, OutcomeUnknown where the database could not
+        be reached in time.
+        """
+        borrowed = None if connection is None else borrow(connection)
+        await events.emit(self._open_link(), event, value, key=key, dedup_key=dedup_key, connection=borrowed)
 
     def handle(self, run_id: str) -> WorkflowHandle[Any]:
         """A handle on a run by its run_id."""

@@ -159,6 +159,11 @@ class Receive(Waited[R]):
         self.carries = carries
         self.unpack = unpack
 
+    @property
+    def shown(self) -> str:
+        """What it waits for, for people."""
+        return f"{self.kind.lower()} {self.name!r}"
+
 
 class Write(Waited[None]):
     """Something that the run itself makes known, in the commit that records it: a published value under a `key`, or the

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime, timedelta
 from types import MethodType
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -12,6 +12,7 @@ from kagzi.authoring import together
 from kagzi.authoring.calls import Receive, Sleep, StepCall, TransactionCall, Write
 from kagzi.authoring.children import ChildCall, ChildHandle, Startable, order_of
 from kagzi.authoring.durations import Duration, after, as_duration, as_moment
+from kagzi.authoring.events import Event, EventReceive, as_event, as_key, shown
 from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
 from kagzi.authoring.names import check_name
@@ -173,19 +174,8 @@ class WorkflowContext(RunFacts):
         Raises TimeoutError where none came within `timeout` (seconds or timedelta), PayloadError where the message does
         not fit the signal's type.
         """
-        what = f"the timeout of {kind_of_message(signal).lower()} {signal.name!r}"
-        limit = None if timeout is None else as_duration(timeout, what=what)
-        if limit is None:
-            return await self._receive(signal)
-        after(self._port.now, limit, what=what)
-        bound = asyncio.timeout(limit.total_seconds())
-        try:
-            async with bound:
-                return await self._receive(signal)
-        except TimeoutError:
-            if not bound.expired():
-                raise
-            raise TimeoutError(f"no {kind_of_message(signal).lower()} {signal.name!r} came within {limit}.") from None
+        what = f"{kind_of_message(signal).lower()} {signal.name!r}"
+        return await self._bounded(lambda: self._receive(signal), what, timeout)
 
     def _receive(self, wanted: Signal[Any] | Update[Any, Any]) -> Receive[Any]:
         port, unpack = self._port, None
@@ -199,6 +189,65 @@ class WorkflowContext(RunFacts):
         receive: Receive[Any] = Receive(port, step_id, kind, wanted.name, wanted.type, unpack)
         port.ask_receive(receive)
         return receive
+
+    @overload
+    async def wait_for_event(
+        self,
+        event: Event[T],
+        *,
+        key: str | None = None,
+        timeout: Duration | None = None,
+        lookback: Duration | None = None,
+    ) -> T: ...
+
+    @overload
+    async def wait_for_event(
+        self, event: str, *, key: str | None = None, timeout: Duration | None = None, lookback: Duration | None = None
+    ) -> Any: ...
+
+    async def wait_for_event(
+        self,
+        event: Event[Any] | str,
+        *,
+        key: str | None = None,
+        timeout: Duration | None = None,
+        lookback: Duration | None = None,
+    ) -> Any:
+        """Wait for the next event of a name, and return what it carries; every run that waits for it gets it.
+
+        With a `key`, for one that was emitted with this key; without, for any. With a `lookback` (seconds or
+        timedelta), one counts as well that came so long before the wait began, unless this run has received it: waits
+        in a loop that look back get each event once, the earliest first. It holds nothing while it takes long.
+
+        Raises TimeoutError where none came within `timeout` (seconds or timedelta), PayloadError where what came does
+        not fit the event's type.
+        """
+        wanted = as_event(event)
+        of_key = as_key(key, wanted)
+        back = timedelta(0) if lookback is None else as_duration(lookback, what=f"the lookback of {wanted.name!r}")
+        return await self._bounded(lambda: self._receive_event(wanted, of_key, back), shown(wanted, of_key), timeout)
+
+    def _receive_event(self, event: Event[T], key: str, lookback: timedelta) -> EventReceive[T]:
+        port = self._port
+        receive: EventReceive[T] = EventReceive(port, port.identify(event.name), event, key=key, lookback=lookback)
+        port.ask_receive(receive)
+        return receive
+
+    async def _bounded(self, ask: Callable[[], Awaitable[T]], shown: str, timeout: Duration | None) -> T:
+        """Ask for a message and wait for it. Raises TimeoutError, naming what was `shown`, where it doesn't come."""
+        what = f"the timeout of {shown}"
+        limit = None if timeout is None else as_duration(timeout, what=what)
+        if limit is None:
+            return await ask()
+        after(self._port.now, limit, what=what)
+        bound = asyncio.timeout(limit.total_seconds())
+        try:
+            async with bound:
+                return await ask()
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            raise TimeoutError(f"no {shown} came within {limit}.") from None
 
     @overload
     def child(self, name: str, workflow: Startable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ChildCall[R]: ...

@@ -12,6 +12,7 @@ from kagzi.authoring.names import check_name, check_version
 from kagzi.authoring.options import WorkflowOptions
 from kagzi.authoring.sync_context import SyncWorkflowContext
 from kagzi.errors import ConfigError, VersionNotFound, WorkflowNotRegistered
+from kagzi.model.event import EventHandler
 from kagzi.payloads.hints import resolve
 
 
@@ -51,6 +52,7 @@ class Definitions:
 
     def __init__(self) -> None:
         self._versions: dict[str, dict[int, Definition]] = {}
+        self._handlers: dict[tuple[str, str], EventHandler] = {}
 
     def add(self, definition: Definition) -> None:
         """Take in a definition. Raises ConfigError where its name and version belong to another function."""
@@ -62,6 +64,18 @@ class Definitions:
                 f"{_place(known.fn)} and {_place(definition.fn)}. Give one of them another name or version."
             )
         versions[definition.version] = definition
+
+    def handle(self, handler: EventHandler) -> None:
+        """Have each event of a name start a workflow. Of several versions of one, the highest counts."""
+        key = handler.event, handler.workflow
+        known = self._handlers.get(key)
+        if known is None or known.version <= handler.version:
+            self._handlers[key] = handler
+
+    @property
+    def handlers(self) -> tuple[EventHandler, ...]:
+        """The workflows that events start."""
+        return tuple(self._handlers.values())
 
     def get(self, name: str, version: int) -> Definition:
         """Find a definition. Raises WorkflowNotRegistered or VersionNotFound."""
@@ -115,6 +129,17 @@ def check_workflow_function(name: object, version: object, fn: object) -> None:
             f"Write `{written}({parameters[0].name}: SyncWorkflowContext, ...)`, or make it `async def`. "
             "A decorator around an `async def` function must itself give one."
         )
+
+
+def check_handler(name: str, fn: Callable[..., Any]) -> None:
+    """Refuse a workflow that can't be called with what an event carries alone. Raises ConfigError."""
+    try:
+        inspect.signature(inspect.unwrap(fn)).bind(None, None)
+    except TypeError as error:
+        raise ConfigError(
+            f"workflow {name!r} can't handle events: it must take one argument beside its context, what the event "
+            f"carries ({error})."
+        ) from None
 
 
 def _is_plain(fn: object) -> bool:

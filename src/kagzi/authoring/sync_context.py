@@ -12,6 +12,7 @@ from kagzi.authoring.calls import StepCall
 from kagzi.authoring.children import ChildHandle, Startable
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration
+from kagzi.authoring.events import Event
 from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.greenlets import Part, wait
 from kagzi.authoring.groups import ParallelErrorStrategy
@@ -191,6 +192,32 @@ class SyncWorkflowContext(RunFacts):
         """Receive the next message of `signal`; see `WorkflowContext.wait_for`."""
         received = wait(self._ctx.wait_for(signal, timeout))
         return SyncUpdateRequest(received) if isinstance(received, UpdateRequest) else received
+
+    @overload
+    def wait_for_event(
+        self,
+        event: Event[T],
+        *,
+        key: str | None = None,
+        timeout: Duration | None = None,
+        lookback: Duration | None = None,
+    ) -> T: ...
+
+    @overload
+    def wait_for_event(
+        self, event: str, *, key: str | None = None, timeout: Duration | None = None, lookback: Duration | None = None
+    ) -> Any: ...
+
+    def wait_for_event(
+        self,
+        event: Any,
+        *,
+        key: str | None = None,
+        timeout: Duration | None = None,
+        lookback: Duration | None = None,
+    ) -> Any:
+        """Wait for the next event of a name; see `WorkflowContext.wait_for_event`."""
+        return wait(self._ctx.wait_for_event(event, key=key, timeout=timeout, lookback=lookback))
 
     def publish(self, key: str, value: Any, *, type: Any = Any) -> None:  # noqa: A002 - the public name
         """Show a value under a key; see `WorkflowContext.publish`."""

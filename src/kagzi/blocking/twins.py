@@ -13,6 +13,7 @@ from kagzi.app.kagzi import SyncWorkflowFunction, WorkflowFunction
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration
+from kagzi.authoring.events import Event
 from kagzi.authoring.options import WorkflowRetries
 from kagzi.authoring.signals import Signal, Update
 from kagzi.authoring.sync_context import SyncWorkflowContext
@@ -432,6 +433,19 @@ class WorkflowDecorator(Protocol):
     def __call__(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
 
 
+class EventDecorator(Protocol):
+    """Has events start a workflow, which it makes of a function that is none."""
+
+    @overload
+    def __call__(self, handler: Workflow[P, R] | AsyncWorkflow[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def __call__(self, handler: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def __call__(self, handler: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+
 class Kagzi(ApplicationTwin):
     """An application for code that blocks: its workflows and its database.
 
@@ -518,6 +532,20 @@ class Kagzi(ApplicationTwin):
     ) -> Workflow[Any, Any]:
         """Register a version of a workflow by call; see `workflow`."""
         return Workflow(self._bridge, self._original.register_workflow_version(name, version, fn, **options))
+
+    def on_event(self, event: Event[Any] | str, /, *, queue: str = "default") -> EventDecorator:
+        """Have every event of a name start a run of a workflow: `@kagzi.on_event("user.created")` above
+        `@kagzi.workflow`, or above the function alone, which it makes a workflow of.
+
+        Its only argument is what the event carries; its id names the event, so there is exactly one run for each event,
+        whatever crashes. `queue` says which workers may take them. It holds for every event from the first start of a
+        worker with this code on, wherever it is emitted; whoever emits need not know the code. One whose version is
+        deprecated gets no more runs.
+
+        Raises ConfigError where the workflow does not take exactly one argument beside its context.
+        """
+        made: Any = self._original.on_event(event, queue=queue)
+        return lambda handler: Workflow(self._bridge, made(getattr(handler, "_original", handler)))
 
     def classify_errors(self, fn: ErrorClassifier) -> ErrorClassifier:
         """Have `fn(exception)` say of which `ErrorKind` the failures of this application are; also as a decorator.
@@ -639,6 +667,29 @@ class Kagzi(ApplicationTwin):
         To start the run where there is none: `workflow.options(id=...).signal_with_start(...)`.
         """
         self._bridge.call("Kagzi.signal", lambda: self._original.signal(id, signal, value, dedup_key=dedup_key))
+
+    def emit(
+        self,
+        event: Event[T] | str,
+        value: T,
+        *,
+        key: str | None = None,
+        dedup_key: str | None = None,
+        connection: Any = None,
+    ) -> None:
+        """Tell an event to every run that waits for it, and start what handles it; returns once it is kept for good.
+
+        Who waits with a `key` gets only events with this key. `dedup_key` makes it safe to emit the same again: there
+        is one for each key, for as long as events are kept (KAGZI_EVENT_RETENTION). With a `connection`, it is emitted
+        by your open transaction on it, if that commits, as with `options(connection=...)`. Workers do the rest, so
+        whatever happens to this process, every run that waited gets it.
+
+        Raises PayloadError for a value that does not fit the event's type, OutcomeUnknown where the database could not
+        be reached in time.
+        """
+        self._bridge.call(
+            "Kagzi.emit", lambda: self._original.emit(event, value, key=key, dedup_key=dedup_key, connection=connection)
+        )
 
     def handle(self, run_id: str) -> WorkflowHandle[Any]:
         """A handle on a run by its run_id."""

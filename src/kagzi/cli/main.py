@@ -14,6 +14,7 @@ import click
 from kagzi.cli.db import db
 from kagzi.cli.demo import demo
 from kagzi.cli.dev import dev
+from kagzi.cli.emitting import emit
 from kagzi.cli.errors import as_click_error
 from kagzi.cli.health import health
 from kagzi.cli.options import common_options
@@ -37,7 +38,7 @@ class Commands(click.Group):
             raise as_click_error(error) from error
 
 
-_COMMANDS = [worker, dev, run, runs, why, workers, versions, replay, health, db, demo]
+_COMMANDS = [worker, dev, run, runs, emit, why, workers, versions, replay, health, db, demo]
 
 
 @click.group(cls=Commands, commands=_COMMANDS, context_settings={"max_content_width": 100})

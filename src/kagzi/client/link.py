@@ -11,6 +11,7 @@ from kagzi.client.waiting import Waiting
 from kagzi.engine.journal import Journal
 from kagzi.engine.time import EngineClock
 from kagzi.model.claim import Claim
+from kagzi.model.event import EventHandler
 from kagzi.model.run import RunId, WorkerKey
 from kagzi.model.version import VersionPolicy
 from kagzi.payloads import Payloads
@@ -49,6 +50,7 @@ class Link(Protocol):
     waiting: Waiting
     replies: Replies
     is_open: bool
+    enrolled: tuple[EventHandler, ...]
 
     @property
     def local_workers(self) -> tuple[LocalWorker, ...]:

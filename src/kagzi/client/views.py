@@ -48,7 +48,7 @@ def as_run(
             sent_at=each.created_at,
         )
         for each in unreceived
-        if each.kind is not MessageKind.CHILD  # nobody has sent it
+        if each.kind not in (MessageKind.CHILD, MessageKind.EVENT)  # nobody has sent it to this run
     )
     return Run(
         run_id=stored.run_id,

@@ -32,6 +32,7 @@ from kagzi.engine.timers import Timer, Timers
 from kagzi.engine.undoing import Undoing
 from kagzi.errors import KagziError, Parked
 from kagzi.model.claim import Claim
+from kagzi.model.run import MessageKind
 from kagzi.model.step import StepKind
 from kagzi.payloads import Payloads
 
@@ -52,6 +53,7 @@ class Body:
     while the body runs. `receives` are the waits for messages that got none yet, by step_id, first come first. `order`
     is what the run is to end with since the body was cancelled, at `ordered_at`. `writes` is what it wants made known
     and nobody has looked at yet. `undoing` is what is to be undone should the run fail, None where no step has an undo.
+    `events_changed` says that the store is to learn which events it waits for now.
     """
 
     undoing: Undoing | None = None
@@ -82,6 +84,7 @@ class Body:
         self.timers = Timers()
         self.receives: dict[str, Receive[Any]] = {}
         self.writes: dict[str, Write] = {}
+        self.events_changed = False
         self.mailbox = Mailbox(claim.mail, claim.inbox)
         self.patches = Patches(history)
         self.order: str | None = None
@@ -260,6 +263,8 @@ class Body:
             raise Parked
         self.asked[receive.step_id] = receive
         self.receives[receive.step_id] = receive
+        if receive.kind is MessageKind.EVENT:
+            self.events_changed = True
 
     def ask_child(self, call: ChildCall[Any]) -> None:
         """Have the child started, and its outcome delivered, or what is recorded of it."""
@@ -307,7 +312,9 @@ class Body:
         if self.asked.pop(step_id, None) is not None:
             self.withdrawn.add(step_id)
             self.timers.discard(step_id)
-            self.receives.pop(step_id, None)
+            receive = self.receives.pop(step_id, None)
+            if receive is not None and receive.kind is MessageKind.EVENT:
+                self.events_changed = True
             self.writes.pop(step_id, None)
             self._on_withdrawn(step_id)
 

@@ -145,7 +145,7 @@ class Closings:
     def parking(self, due: datetime | None, *, children: Iterable[str]) -> Change:
         """Only durable waits remain, until `due` or until mail comes; `children` are those waited for."""
         claim, body = self._claim, self._body
-        signals = dict.fromkeys(f"{receive.kind.lower()} {receive.name!r}" for receive in body.receives.values())
+        signals = dict.fromkeys(receive.shown for receive in body.receives.values())
         waits = _told(
             [*itertools.islice(signals, _SHOWN), *itertools.islice(children, _SHOWN), *body.timers.describe()]
         )

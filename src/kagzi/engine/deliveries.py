@@ -68,7 +68,7 @@ def decode_child(operation: ChildCall[Any] | ChildResult[Any], record: StepRecor
 def decode_message(receive: Receive[Any], payload: str | None, position: int, payloads: Payloads) -> Delivery:
     """Turn a message's payload into its value, or into the PayloadError that every replay raises as well: whoever sent
     it need not know the type that the code names."""
-    where = f"{receive.kind.lower()} {receive.name!r}"
+    where = receive.shown
     try:
         value = payloads.shape(receive.carries).decode(payload or "null", where=where)
     except PayloadError as error:

@@ -30,7 +30,7 @@ from kagzi.engine.endings import Ending, ending_of, stuck
 from kagzi.engine.history import History
 from kagzi.engine.host import Host
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.recording import Begun, Consequence, Ended, Order, Receipt, Recorder, Retry
+from kagzi.engine.recording import Begun, Consequence, Ended, Order, PutBack, Receipt, Recorder, Retry
 from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep
 from kagzi.engine.time import Alarm
@@ -81,7 +81,7 @@ class Execution:
         )
         self._timers = self._body.timers
         self._children = Children(self, claim, self._body, self._recorder, host)
-        self._mail = Correspondence(self, self._body, self._recorder, grace=host.cancel_grace)
+        self._mail = Correspondence(self, claim, self._body, self._recorder, host, grace=host.cancel_grace)
         self._closings = Closings(host, claim, definition, self._history, self._recorder, self._body)
         self._stays: Alarm | None = None
         self._active_at = claim.started_at
@@ -129,7 +129,7 @@ class Execution:
     @property
     def is_writing(self) -> bool:
         """Whether a result or an ending is on its way to the store."""
-        return self._committing > 0 or self._closing is not None or self._children.is_busy
+        return self._committing > 0 or self._closing is not None or self._children.is_busy or self._mail.is_declaring
 
     def drain(self) -> None:
         """Start nothing more: what is running finishes and becomes durable, then the run is given back."""
@@ -397,6 +397,8 @@ class Execution:
             self._mail.received(consequence, at)
         elif isinstance(consequence, Ended) and self._body.undoing is not None:
             self._body.undoing.begin(consequence.record)
+        elif isinstance(consequence, PutBack):
+            self._mail.was_put_back()
 
     def refused(self, change: Change, error: Exception) -> None:
         """The store can't take what the run wants written: end the run, saying so."""
@@ -529,7 +531,9 @@ class Execution:
         self._fire_due_timers()
         if self._is_overdue:
             return
-        if self._committing or self._running or self._children.is_busy:
+        if self._body.events_changed:
+            self._mail.declare()
+        if self._committing or self._running or self._children.is_busy or self._mail.is_declaring:
             if self._timers:
                 self._timers.arm(self._host.clock, self._alarm)
             return

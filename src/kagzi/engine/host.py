@@ -12,6 +12,7 @@ from kagzi.engine.runner import StepRunner
 from kagzi.engine.time import EngineClock
 from kagzi.model.change import Change
 from kagzi.model.child import Forsaken
+from kagzi.model.event import Awaiting
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.store.protocol import Store
@@ -47,6 +48,10 @@ class Host(Protocol):
 
     def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
         """Have a child ended, or asked to end, and `then` called, as a plain callback, once that is durable."""
+
+    def await_events(self, awaiting: Awaiting, then: Callable[[], None]) -> None:
+        """Have the store know which events a run waits for, and `then` called, as a plain callback, once it does and
+        those that have come already are in the run's mailbox."""
 
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""

@@ -114,7 +114,7 @@ def message_of(record: StepRecord) -> Message:
     return Message(
         position=record.message,
         kind=MessageKind(record.kind),
-        name=step_name(record.step_id),
+        name=record.step_id if record.kind is StepKind.EVENT else step_name(record.step_id),
         payload=record.output,
         created_at=record.finished_at or _LONG_AGO,
     )

@@ -79,8 +79,8 @@ class Ended:
         self.record = record
 
 
-class Done:
-    """What a change brings that nothing follows from."""
+class PutBack:
+    """What a change brings that puts a message back."""
 
     __slots__ = ()
 
@@ -95,7 +95,7 @@ class Begun:
         self.run_id = run_id
 
 
-Consequence = Delivery | Retry | Order | Begun | Ended | Done
+Consequence = Delivery | Retry | Order | Begun | Ended | PutBack
 """What happens once a change is durable."""
 
 
@@ -371,7 +371,7 @@ class Recorder:
     def putting_back(self, message: Message) -> tuple[Change, Consequence]:
         """A message was received in vain."""
         change = lifecycle.put_back(self._claim.run_id, self._claim.fence, position=message.position)
-        return change, Done()
+        return change, PutBack()
 
     def marking(self, marker: str) -> tuple[Change, Consequence]:
         """The body took the changed path at a `ctx.patched`."""

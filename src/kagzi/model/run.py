@@ -46,6 +46,8 @@ class MessageKind(StrEnum):
     CHILD = "CHILD"
     """A child has ended. Its name is the child's run_id, its payload an encoded ChildOutcome."""
     UPDATE = "UPDATE"
+    EVENT = "EVENT"
+    """An event that a wait of the run is for. Its name is the identity of that wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ class StepKind(StrEnum):
     ENDING = "ENDING"
     """The body is over, and the run ends with this record's error once its undos are done. Not asked for by it either;
     a run that has nothing to undo has none."""
+    EVENT = "EVENT"
 
 
 class StepStatus(StrEnum):

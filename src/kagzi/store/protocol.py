@@ -15,6 +15,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, NewEvent, PendingEvent
 from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
@@ -36,6 +37,7 @@ class Hint(Enum):
     DRAIN_ASKED = auto()
     MAIL_CAME = auto()
     REPLY_CAME = auto()
+    EVENT_CAME = auto()
 
 
 HintListener = Callable[[Hint], None]
@@ -138,6 +140,12 @@ class Store(Protocol):
         Raises as `start_within` does.
         """
 
+    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> None:
+        """Store events as `emit` does, on a caller's connection: they come once the caller commits (P3).
+
+        Raises as `start_within` does.
+        """
+
     # -- mailboxes ---------------------------------------------------------------------------------------------
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
@@ -208,6 +216,35 @@ class Store(Protocol):
 
         Those with `parent_close` ABANDON are not among them. A run for which there is none is not looked at again.
         """
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    async def emit(self, new: Sequence[NewEvent]) -> None:
+        """Store events, in one commit; those whose event_id or dedup_key is there already are not stored again."""
+
+    async def await_events(self, runs: Sequence[Awaiting]) -> int:
+        """Note what events runs wait for, fenced as by `commit`, and give those that fit to the waits; say how many.
+
+        A wait that is there keeps its beginning; those that a run no longer has are forgotten. Of an event and a wait
+        that are committed side by side, either this or `distribute` sees both. A wait gets one event, the earliest that
+        came after it began, or at most its lookback before, and that no other wait of the run has received before this
+        one began; it comes by the run's mailbox.
+        """
+
+    async def pending_events(self, namespace: str, *, limit: int) -> list[PendingEvent]:
+        """List events that `distribute` has not done with, in order of their ids, with those who handle them."""
+
+    async def distribute(self, event_ids: Sequence[str], *, limit: int) -> Distributed:
+        """Give events to up to `limit` waits each, and be done with those that all fitting waits have got.
+
+        A wait is given one event, once. Concurrent callers don't wait for each other, nor for runs that are locked.
+        """
+
+    async def enroll(self, namespace: str, enrolment: Enrolment) -> None:
+        """Note which workflows handle events, from now on; of several versions of one the highest counts."""
+
+    async def forget_events(self, namespace: str, forgetting: Forgetting) -> Forgotten:
+        """Delete a batch of old events, and of waits of runs that have ended."""
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, NewEvent, PendingEvent
 from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
@@ -103,6 +104,9 @@ class Line:
     async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
         return await self._ask(self._store.post_within, borrowed, messages)
 
+    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> None:
+        await self._ask(self._store.emit_within, borrowed, new)
+
     async def claim(self, request: ClaimRequest) -> Claimed:
         """Claim from every queue that something was started on; the answer leaves out when to look again."""
         self.claims_asked = number = self.claims_asked + 1
@@ -158,6 +162,27 @@ class Line:
 
     async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
         return await self._ask(self._store.forsaken, namespace, limit=limit)
+
+    async def emit(self, new: Sequence[NewEvent]) -> None:
+        self.writes += 1
+        await self._ask(self._store.emit, new)
+
+    async def await_events(self, runs: Sequence[Awaiting]) -> int:
+        self.writes += 1
+        return await self._ask(self._store.await_events, runs)
+
+    async def pending_events(self, namespace: str, *, limit: int) -> list[PendingEvent]:
+        return await self._ask(self._store.pending_events, namespace, limit=limit)
+
+    async def distribute(self, event_ids: Sequence[str], *, limit: int) -> Distributed:
+        self.writes += 1
+        return await self._ask(self._store.distribute, event_ids, limit=limit)
+
+    async def enroll(self, namespace: str, enrolment: Enrolment) -> None:
+        await self._ask(self._store.enroll, namespace, enrolment)
+
+    async def forget_events(self, namespace: str, forgetting: Forgetting) -> Forgotten:
+        return await self._ask(self._store.forget_events, namespace, forgetting)
 
     async def register(self, registration: Registration) -> BeatAnswer:
         return await self._ask(self._store.register, registration)

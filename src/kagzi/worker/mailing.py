@@ -36,7 +36,7 @@ class Mailing:
         while True:
             self._wake.clear()
             try:
-                await self._look()
+                await self.look()
             except StoreUnavailable as error:
                 logger.warning("The database can't be reached; mail waits.", extra={"reason": str(error)})
             except Exception:  # P23: whatever one row does to a look, the runs in memory must go on
@@ -49,7 +49,8 @@ class Mailing:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Look once. Raises StoreUnavailable."""
         executions = {execution.run_id: execution for execution in self._worker.slots.executions()}
         if not executions:
             return

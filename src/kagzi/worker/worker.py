@@ -22,13 +22,17 @@ from kagzi.errors import ConfigError, StoreUnavailable
 from kagzi.model.change import Change
 from kagzi.model.child import Forsaken
 from kagzi.model.claim import Claim
+from kagzi.model.event import Awaiting, EventHandler
 from kagzi.model.run import RunId, WorkerKey
+from kagzi.model.version import VersionPolicy
 from kagzi.model.worker import WorkerState
 from kagzi.rules.versions import version_to_start
 from kagzi.store.protocol import Hint, Store
+from kagzi.worker.awaiting import AwaitingEvents
 from kagzi.worker.claiming import Claiming
 from kagzi.worker.config import WorkerConfig
 from kagzi.worker.deadlines import Deadlines
+from kagzi.worker.distributing import Distributing
 from kagzi.worker.draining import LAST_WORDS_S, Draining, in_callback
 from kagzi.worker.heartbeat import Heartbeat
 from kagzi.worker.lag import LagWatch
@@ -68,6 +72,7 @@ class Worker:
         self.classifiers = app.classifiers
         self.park_after = app.settings.park_after
         self.cancel_grace = app.settings.cancel_grace
+        self.event_retention = app.settings.event_retention
         self.body_warning_s = app.settings.body_warning.total_seconds()
         self.runner = StepRunner(
             limit=config.max_concurrent_steps,
@@ -79,6 +84,8 @@ class Worker:
         self._mailing = Mailing(self)
         self._deadlines = Deadlines(self)
         self._leaving = Leaving(self)
+        self._awaiting = AwaitingEvents(self)
+        self._distributing = Distributing(self)
         self._lag = LagWatch(app.settings.loop_lag_warning)
         self._heartbeat = Heartbeat(self, self._lease, Gauge(self, self._lag))
         self._retiring = Retiring(self)
@@ -177,7 +184,10 @@ class Worker:
             await self._app.give_back()
 
     async def _work(self) -> None:
-        if not await completed(self._lease.register(self._workflows()), unless=self._stop_called):
+        if not await completed(self._lease.register(self.workflows), unless=self._stop_called):
+            await self._say_goodbye()
+            return
+        if not await completed(self._distributing.enroll(), unless=self._stop_called):
             await self._say_goodbye()
             return
         self.state = WorkerState.RUNNING
@@ -196,6 +206,8 @@ class Worker:
                 "deadlines": self._deadlines.run,
                 "mail": self._mailing.run,
                 "children": self._leaving.run,
+                "events": self._distributing.run,
+                "waits": self._awaiting.run,
                 "orders": self._retiring.run,
             },
         )
@@ -224,7 +236,7 @@ class Worker:
             extra={
                 "worker_id": config.worker_id,
                 "queues": config.queues,
-                "workflows": tuple(f"{name}:{version}" for name, version in self._workflows()),
+                "workflows": tuple(f"{name}:{version}" for name, version in self.workflows),
                 "database": self.store.shown,
                 "max_concurrent_workflows": config.max_concurrent_workflows,
                 "max_concurrent_steps": config.max_concurrent_steps,
@@ -261,7 +273,7 @@ class Worker:
     @property
     def is_writing(self) -> bool:
         """Whether a run is about to begin here, or has something on its way to the store."""
-        return self.slots.is_writing or self._leaving.is_busy
+        return self.slots.is_writing or self._leaving.is_busy or self._awaiting.is_busy or self._distributing.is_busy
 
     def knows(self, run_id: RunId) -> bool:
         """Whether a run is in memory, or about to be."""
@@ -269,7 +281,7 @@ class Worker:
 
     def lanes(self) -> tuple[tuple[str, int], ...]:
         """The (workflow, version) pairs that this worker can execute now."""
-        return self._workflows()
+        return self.workflows
 
     def reserve(self, run_id: RunId, *, queue: str, namespace: str) -> WorkerKey | None:
         """Keep a slot for a run that is about to be started here; None where this worker can't take it."""
@@ -318,6 +330,8 @@ class Worker:
                 self._claiming.wake()
             case Hint.MAIL_CAME:
                 self._mailing.wake()
+            case Hint.EVENT_CAME:
+                self._distributing.wake()
             case Hint.DRAIN_ASKED:
                 self._retiring.look()
             case Hint.RUNS_ENDED | Hint.REPLY_CAME:  # for those who wait for a run
@@ -345,15 +359,32 @@ class Worker:
         """Have a child ended, or asked to end, and `then` called once that is durable."""
         self._leaving.give_up(child, then)
 
+    def await_events(self, awaiting: Awaiting, then: Callable[[], None]) -> None:
+        """Have the store know which events a run waits for, and `then` called once it does."""
+        self._awaiting.add(awaiting, then)
+
+    async def fetch_mail(self) -> None:
+        """Look for mail to the runs in memory, and deliver it. Raises StoreUnavailable."""
+        await self._mailing.look()
+
+    @property
+    def handlers(self) -> tuple[EventHandler, ...]:
+        """The workflows of this application that events start."""
+        return self._app.definitions.handlers
+
     @property
     def namespace(self) -> str:
         """Where its runs and their children are."""
         return self.config.namespace
 
+    async def version_policy(self, workflow: str) -> VersionPolicy:
+        """The default and the deprecated versions of a workflow. Raises StoreUnavailable."""
+        return await self._app.version_policy(self.namespace, workflow)
+
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
         known = self._app.definitions.versions(workflow) if self._app.definitions.knows(workflow) else {}
-        policy = await self._app.version_policy(self.namespace, workflow)
+        policy = await self.version_policy(workflow)
         if asked is None and policy.default is None and not known:
             self._app.definitions.versions(workflow)  # raises WorkflowNotRegistered, naming those that are
         return version_to_start(workflow, asked=asked, policy=policy, known=known)
@@ -363,7 +394,9 @@ class Worker:
         """How many runs are in memory."""
         return self.slots.count
 
-    def _workflows(self) -> tuple[tuple[str, int], ...]:
+    @property
+    def workflows(self) -> tuple[tuple[str, int], ...]:
+        """The workflows of this application, each with its version."""
         return tuple((definition.name, definition.version) for definition in self._app.definitions)
 
     # -- staying alive -----------------------------------------------------------------------------------------
@@ -376,7 +409,7 @@ class Worker:
             logger.warning("This worker was declared dead while it drained; it drops its runs.", extra=fields)
             return
         logger.warning("This worker was declared dead; it drops its runs and registers anew.", extra=fields)
-        await self._lease.register(self._workflows())
+        await self._lease.register(self.workflows)
         self._claiming.wake()
 
     # -- leaving -----------------------------------------------------------------------------------------------

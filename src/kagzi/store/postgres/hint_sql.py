@@ -9,6 +9,7 @@ ENDED = "ended"
 MAIL = "mail"
 REPLIED = "replied"
 DRAIN = "drain"
+EVENT = "event"
 
 SOMEBODY_IDLE = """EXISTS (
         SELECT FROM {schema}.workers AS idle WHERE idle.hungry AND idle.ended_at IS NULL AND idle.lease_until > now()
@@ -19,3 +20,4 @@ TELL_ENDED = f"pg_notify({{channel}}, '{ENDED}')"
 TELL_MAIL = f"pg_notify({{channel}}, '{MAIL}')"
 TELL_REPLIED = f"pg_notify({{channel}}, '{REPLIED}')"
 TELL_DRAIN = f"pg_notify({{channel}}, '{DRAIN}')"
+TELL_EVENT = f"pg_notify({{channel}}, '{EVENT}')"

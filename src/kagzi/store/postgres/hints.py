@@ -13,7 +13,7 @@ import asyncpg
 from kagzi.settings import Settings
 from kagzi.store.postgres.address import Address, Names
 from kagzi.store.postgres.connections import connect
-from kagzi.store.postgres.hint_sql import DRAIN, DUE, ENDED, MAIL, REPLIED
+from kagzi.store.postgres.hint_sql import DRAIN, DUE, ENDED, EVENT, MAIL, REPLIED
 from kagzi.store.protocol import Hint, HintListener
 
 _log = logging.getLogger("kagzi.store.postgres")
@@ -24,6 +24,7 @@ _HINTS = {
     DRAIN: Hint.DRAIN_ASKED,
     MAIL: Hint.MAIL_CAME,
     REPLIED: Hint.REPLY_CAME,
+    EVENT: Hint.EVENT_CAME,
 }
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0

@@ -12,6 +12,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, NewEvent, PendingEvent
 from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
@@ -30,6 +31,7 @@ from kagzi.store.postgres.children import Orphanage
 from kagzi.store.postgres.claim import Claimer
 from kagzi.store.postgres.commit import Committer
 from kagzi.store.postgres.connections import Connections
+from kagzi.store.postgres.events import Events
 from kagzi.store.postgres.forking import Forker
 from kagzi.store.postgres.health import HealthReader
 from kagzi.store.postgres.hints import Ear
@@ -70,6 +72,7 @@ class PostgresStore:
         self._committer = Committer(self._writing, names)
         self._within = Within(names)
         self._post = Post(self._writing, names)
+        self._events = Events(self._writing, names)
         self._canceller = Canceller(self._writing, names)
         self._reopener = Reopener(self._writing, names)
         self._pauser = Pauser(self._writing, names)
@@ -133,6 +136,9 @@ class PostgresStore:
     async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
         return await self._within.post(borrowed, messages)
 
+    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> None:
+        await self._within.emit(borrowed, new)
+
     # -- mailboxes ---------------------------------------------------------------------------------------------
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
@@ -170,6 +176,26 @@ class PostgresStore:
 
     async def expire(self, namespace: str, expiry: Expiry) -> Expired:
         return await self._canceller.expire(namespace, expiry)
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    async def emit(self, new: Sequence[NewEvent]) -> None:
+        await self._events.emit(new)
+
+    async def await_events(self, runs: Sequence[Awaiting]) -> int:
+        return await self._events.await_events(runs)
+
+    async def pending_events(self, namespace: str, *, limit: int) -> list[PendingEvent]:
+        return await self._events.pending_events(namespace, limit=limit)
+
+    async def distribute(self, event_ids: Sequence[str], *, limit: int) -> Distributed:
+        return await self._events.distribute(event_ids, limit=limit)
+
+    async def enroll(self, namespace: str, enrolment: Enrolment) -> None:
+        await self._events.enroll(namespace, enrolment)
+
+    async def forget_events(self, namespace: str, forgetting: Forgetting) -> Forgotten:
+        return await self._events.forget_events(namespace, forgetting)
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from kagzi.errors import ConfigError, StoreUnavailable
+from kagzi.model.event import NewEvent
 from kagzi.model.message import NewMessage, Posted
 from kagzi.model.run import NewRun, Started
 from kagzi.store.borrowed.protocol import Borrowed, Dialect, Row
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import rows_json
+from kagzi.store.postgres.events import EMIT_WITHIN
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE
 from kagzi.store.postgres.mail import POST, possible, posted_by
 from kagzi.store.postgres.start import MANY_RARE, identity
@@ -43,12 +45,13 @@ def _within(sql: str) -> str:
 
 
 class Within:
-    """The verbs `start_within` and `post_within`."""
+    """The verbs `start_within`, `post_within` and `emit_within`."""
 
     def __init__(self, names: Names) -> None:
         self._start = names.fill(_within(MANY_RARE))
         self._there = names.fill(_within(_THERE))
         self._post = names.fill(_within(POST))
+        self._emit = names.fill(_within(EMIT_WITHIN))
         self._schema = names.schema
 
     async def start(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
@@ -77,6 +80,11 @@ class Within:
         """One trip."""
         wanted = possible(messages)
         return posted_by(messages, await self._execute(borrowed, self._post, rows_json(wanted)) if wanted else ())
+
+    async def emit(self, borrowed: Borrowed, events: Sequence[NewEvent]) -> None:
+        """One trip."""
+        if events:
+            await self._execute(borrowed, self._emit, rows_json(events))
 
     async def _execute(self, borrowed: Borrowed, sql: str, rows: str) -> list[Row]:
         if borrowed.dialect is not Dialect.POSTGRESQL:

@@ -37,7 +37,7 @@ POST_ONE = """
 INSERT INTO messages (run_id, position, kind, name, payload, dedup_key, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
-_COUNT = """
+COUNT = """
 UPDATE workflow_runs SET
     inbox = ?2,
     available_at = CASE WHEN status = 'SLEEPING' THEN min(coalesce(available_at, ?3), ?3) ELSE available_at END
@@ -83,7 +83,7 @@ def _post_one(session: Session, message: NewMessage) -> Posted:
     position, now = inbox + 1, session.now
     content = (message.kind, message.name, message.payload, message.dedup_key, now)
     session.write(POST_ONE, (run_id, position, *content))
-    session.write(_COUNT, (run_id, position, now))
+    session.write(COUNT, (run_id, position, now))
     session.due |= status is RunStatus.SLEEPING
     session.mail |= status is RunStatus.RUNNING
     return Posted(outcome=PostOutcome.POSTED, run_id=run_id, position=position, status=status)

@@ -23,7 +23,7 @@ class Session:
     writes row by row and so knows what each did.
     """
 
-    __slots__ = ("careful", "connection", "drain", "due", "ended", "mail", "now", "replied")
+    __slots__ = ("careful", "connection", "drain", "due", "ended", "event", "mail", "now", "replied")
 
     def __init__(self, connection: apsw.Connection, now: int, *, careful: bool = False) -> None:
         self.connection = connection
@@ -34,6 +34,7 @@ class Session:
         self.mail = False
         self.replied = False
         self.drain = False
+        self.event = False
 
     def value(self, sql: str, arguments: tuple[Any, ...] = ()) -> Any:
         """The first column of the first row, None where there is no row."""

@@ -15,6 +15,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
+from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, NewEvent, PendingEvent
 from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
@@ -28,7 +29,7 @@ from kagzi.model.worker import Beat, BeatAnswer, OwnedRun, Recovery, RecoveryPol
 from kagzi.settings import Settings
 from kagzi.store.borrowed.protocol import Borrowed
 from kagzi.store.protocol import HintListener, SchemaStatus
-from kagzi.store.sqlite import children, forks, health, mail, migrate, pausing, reading, register, versions
+from kagzi.store.sqlite import children, events, forks, health, mail, migrate, pausing, reading, register, versions
 from kagzi.store.sqlite.address import MEMORY, parse_path
 from kagzi.store.sqlite.cancelling import CANCEL, EXPIRE, Expiring
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
@@ -141,6 +142,9 @@ class SqliteStore:
     async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
         return await self._within.post(borrowed, messages)
 
+    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> None:
+        await self._within.emit(borrowed, new)
+
     # -- mailboxes ---------------------------------------------------------------------------------------------
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
@@ -178,6 +182,27 @@ class SqliteStore:
 
     async def expire(self, namespace: str, expiry: Expiry) -> Expired:
         return await self._write(EXPIRE, Expiring(namespace, expiry))
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    async def emit(self, new: Sequence[NewEvent]) -> None:
+        if new:
+            await self._write(events.EMIT, new)
+
+    async def await_events(self, runs: Sequence[Awaiting]) -> int:
+        return await self._write(events.AWAIT, runs) if runs else 0
+
+    async def pending_events(self, namespace: str, *, limit: int) -> list[PendingEvent]:
+        return await self._read(events.PENDING, events.Looked(namespace, limit))
+
+    async def distribute(self, event_ids: Sequence[str], *, limit: int) -> Distributed:
+        return await self._write(events.DISTRIBUTE, events.Distribution(event_ids, limit))
+
+    async def enroll(self, namespace: str, enrolment: Enrolment) -> None:
+        await self._write(events.ENROLL, events.Enrolling(namespace, enrolment))
+
+    async def forget_events(self, namespace: str, forgetting: Forgetting) -> Forgotten:
+        return await self._write(events.FORGET, events.Sweep(namespace, forgetting))
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -7,15 +7,18 @@ from datetime import datetime
 from pathlib import Path
 
 from kagzi.errors import ConfigError
+from kagzi.model.event import NewEvent
 from kagzi.model.message import NewMessage, Posted, PostOutcome
 from kagzi.model.run import TERMINAL, NewRun, Started
 from kagzi.store.borrowed.protocol import Borrowed, Dialect
 from kagzi.store.sqlite.address import MEMORY
+from kagzi.store.sqlite.events import EVENT_INSERTED, event_row
 from kagzi.store.sqlite.rows import RUN_STATUSES, word
 from kagzi.store.sqlite.start import INSERTED, new_row
 from kagzi.store.sqlite.times import later, micros, moment
 
 _START = f"{INSERTED} VALUES ({', '.join(f'${place}' for place in range(1, 18))}) ON CONFLICT DO NOTHING"
+_EMIT = f"{EVENT_INSERTED} VALUES ({', '.join(f'${place}' for place in range(1, 9))}) ON CONFLICT DO NOTHING"
 _THERE = """
 SELECT r.run_id, r.workflow, r.input FROM workflow_runs AS r WHERE r.run_id = $1
 UNION ALL
@@ -40,7 +43,7 @@ WHERE run_id = $1
 
 
 class Within:
-    """The verbs `start_within` and `post_within`. `clock` is the store's."""
+    """The verbs `start_within`, `post_within` and `emit_within`. `clock` is the store's."""
 
     def __init__(self, path: str, clock: Callable[[], datetime]) -> None:
         self._path = path
@@ -57,6 +60,13 @@ class Within:
         await self._check(borrowed)
         now = micros(self._clock())
         return [await self._post_one(borrowed, message, now) for message in messages]
+
+    async def emit(self, borrowed: Borrowed, events: Sequence[NewEvent]) -> None:
+        """One statement for each event."""
+        await self._check(borrowed)
+        now = micros(self._clock())
+        for event in events:
+            await borrowed.execute(_EMIT, *event_row(event, now))
 
     async def _start_one(self, borrowed: Borrowed, run: NewRun, now: int) -> Started:
         due = later(now, run.delay_s) if run.available_at is None else micros(run.available_at)

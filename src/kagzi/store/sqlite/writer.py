@@ -193,6 +193,8 @@ class Writer:
                 hints += (Hint.RUNS_ENDED,)
             if session.drain:
                 hints += (Hint.DRAIN_ASKED,)
+            if session.event:
+                hints += (Hint.EVENT_CAME,)
         deliver(answers, self._listeners, hints)
 
     def _look_for_others(self, *, stirred: bool) -> None:

@@ -131,3 +131,65 @@ ALTER TABLE {schema}.workflow_runs ADD COLUMN forked_from uuid, ADD COLUMN seed 
 
 -- Earlier attempts of the run have completed steps with undos, so it is not ended without its body.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN undoes boolean NOT NULL DEFAULT false;
+
+-- Events, told to all who wait for them. `key` is '' where there is none; `call` is the payload as the only argument of
+-- a workflow. `at` is when it came: for one inside a caller's transaction that is the commit, by the trigger.
+CREATE TABLE {schema}.events (
+    event_id       uuid        PRIMARY KEY,
+    namespace      text        NOT NULL,
+    name           text        NOT NULL,
+    key            text        NOT NULL,
+    payload        text        NOT NULL,
+    call           text        NOT NULL,
+    dedup_key      text,
+    at             timestamptz NOT NULL DEFAULT clock_timestamp(),
+    is_within      boolean     NOT NULL DEFAULT false,
+    is_distributed boolean     NOT NULL DEFAULT false
+);
+
+CREATE UNIQUE INDEX events_dedup_key ON {schema}.events (namespace, dedup_key) WHERE dedup_key IS NOT NULL;
+CREATE INDEX events_pending ON {schema}.events (namespace, event_id) WHERE NOT is_distributed;
+CREATE INDEX events_name ON {schema}.events (namespace, name, at);
+CREATE INDEX events_key ON {schema}.events (namespace, name, key, at);
+CREATE INDEX events_at ON {schema}.events (namespace, at) WHERE is_distributed;
+
+CREATE FUNCTION {schema}.event_came() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE {schema}.events AS e SET at = clock_timestamp() WHERE e.event_id = NEW.event_id;
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER event_came AFTER INSERT ON {schema}.events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (NEW.is_within)
+    EXECUTE FUNCTION {schema}.event_came();
+
+-- Waits of runs for events. One that was given an event keeps it in mind: a later wait of the run that looks back is not
+-- given the same again.
+CREATE TABLE {schema}.event_waits (
+    run_id    uuid        NOT NULL,
+    step_id   text        NOT NULL,
+    namespace text        NOT NULL,
+    name      text        NOT NULL,
+    key       text        NOT NULL,
+    since     timestamptz NOT NULL,
+    lookback  interval    NOT NULL,
+    event_id  uuid,
+    position  integer,
+    given_at  timestamptz,
+    PRIMARY KEY (run_id, step_id)
+);
+
+CREATE INDEX event_waits_open ON {schema}.event_waits (namespace, name, key) WHERE event_id IS NULL;
+CREATE INDEX event_waits_given ON {schema}.event_waits (run_id, event_id) WHERE event_id IS NOT NULL;
+
+-- Workflows of which each event of a name starts a run. `seen_at` is when a worker that knows so last said it.
+CREATE TABLE {schema}.event_handlers (
+    namespace text        NOT NULL,
+    event     text        NOT NULL,
+    workflow  text        NOT NULL,
+    version   integer     NOT NULL,
+    queue     text        NOT NULL,
+    seen_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (namespace, event, workflow)
+);

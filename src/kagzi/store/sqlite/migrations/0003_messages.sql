@@ -102,3 +102,55 @@ ALTER TABLE workflow_runs ADD COLUMN seed TEXT;
 
 -- Earlier attempts of the run have completed steps with undos, so it is not ended without its body.
 ALTER TABLE workflow_runs ADD COLUMN undoes INTEGER NOT NULL DEFAULT 0;
+
+-- Events, told to all who wait for them. `key` is '' where there is none; `call` is the payload as the only argument of
+-- a workflow. The place is never given again, or a wait that is to get what comes after it would miss some.
+CREATE TABLE events (
+    place          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    event_id       TEXT    NOT NULL UNIQUE,
+    namespace      TEXT    NOT NULL,
+    name           TEXT    NOT NULL,
+    key            TEXT    NOT NULL,
+    payload        TEXT    NOT NULL,
+    call           TEXT    NOT NULL,
+    dedup_key      TEXT,
+    at             INTEGER NOT NULL,
+    is_distributed INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE UNIQUE INDEX events_dedup_key ON events (namespace, dedup_key) WHERE dedup_key IS NOT NULL;
+CREATE INDEX events_pending ON events (namespace, place) WHERE NOT is_distributed;
+CREATE INDEX events_name ON events (namespace, name, at);
+CREATE INDEX events_key ON events (namespace, name, key, at);
+CREATE INDEX events_at ON events (namespace, at) WHERE is_distributed;
+
+-- Waits of runs, which began at `since`, for events beyond the place `after`, or those that came at most `lookback`
+-- before. One that was given an event keeps it in mind: a later one that looks back is not given the same again.
+CREATE TABLE event_waits (
+    run_id    TEXT    NOT NULL,
+    step_id   TEXT    NOT NULL,
+    namespace TEXT    NOT NULL,
+    name      TEXT    NOT NULL,
+    key       TEXT    NOT NULL,
+    after     INTEGER NOT NULL,
+    since     INTEGER NOT NULL,
+    lookback  INTEGER NOT NULL,
+    event_id  TEXT,
+    position  INTEGER,
+    given_at  INTEGER,
+    PRIMARY KEY (run_id, step_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX event_waits_open ON event_waits (namespace, name, key) WHERE event_id IS NULL;
+CREATE INDEX event_waits_given ON event_waits (run_id, event_id) WHERE event_id IS NOT NULL;
+
+-- Workflows of which each event of a name starts a run. `seen_at` is when a worker that knows so last said it.
+CREATE TABLE event_handlers (
+    namespace TEXT    NOT NULL,
+    event     TEXT    NOT NULL,
+    workflow  TEXT    NOT NULL,
+    version   INTEGER NOT NULL,
+    queue     TEXT    NOT NULL,
+    seen_at   INTEGER NOT NULL,
+    PRIMARY KEY (namespace, event, workflow)
+) STRICT, WITHOUT ROWID;
