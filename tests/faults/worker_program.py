@@ -23,6 +23,7 @@ from tests.faults.workflows import (
     register_group,
     register_hedge,
     register_listen,
+    register_pair,
 )
 
 
@@ -33,6 +34,7 @@ async def main(url: str, ledger: Path) -> None:
     register_hedge(kagzi, Ledger(ledger))
     register_group(kagzi, Ledger(ledger))
     register_clock(kagzi)
+    register_pair(kagzi, Ledger(ledger))
     register_family(kagzi, Ledger(ledger))
     register_listen(kagzi)
     register_answer(kagzi)

@@ -194,3 +194,18 @@ def register_family(kagzi: Kagzi, ledger: Ledger) -> Workflow[[int], list[str]]:
         return [await first.result(), *others]
 
     return parent
+
+
+def register_pair(kagzi: Kagzi, ledger: Ledger) -> tuple[Workflow[[Pace], str], Workflow[[Pace], str]]:
+    """Register `brief`, which is one step long, and `pair`, which has it for its only child."""
+    steps = Steps(ledger)
+
+    @kagzi.workflow("brief")
+    async def brief(ctx: WorkflowContext, pace: Pace) -> str:
+        return await ctx.step("last", steps.work, "", pace)
+
+    @kagzi.workflow("pair")
+    async def pair(ctx: WorkflowContext, pace: Pace) -> str:
+        return await ctx.child("only", brief, pace)
+
+    return brief, pair
