@@ -67,6 +67,7 @@ ERRORS = {
     "RunClosed",
     "RunNotFound",
     "StepFailed",
+    "StepInterrupted",
     "StoreUnavailable",
     "VersionDeprecated",
     "VersionNotFound",
@@ -80,7 +81,7 @@ MESSAGES = {"Event", "Signal", "Update", "UpdateRequest"}
 VERBS = {"Kagzi", "Worker", "Workflow", "WorkflowContext", "WorkflowHandle", "step", "step_info"}
 SYNC = {"Pending", "SyncChildHandle", "SyncParallelExecutor", "SyncUpdateRequest", "SyncWorkflowContext"}
 CHILDREN = {"ChildHandle", "ParentClose"}
-RETRIES = {"Attempt", "RetryPolicy", "RetryPredicate"}
+RETRIES = {"NOT_EXECUTED", "Attempt", "RetryPolicy", "RetryPredicate"}
 GROUPS = {"Err", "Ok", "ParallelErrorStrategy", "ParallelExecutor", "StepBuilder"}
 HEALTH = {
     "DatabaseHealth",
@@ -208,8 +209,10 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.sleep_until: "self, name, when",
     WorkflowContext.wait_for: "self, signal, timeout",
     WorkflowContext.wait_for_event: "self, event, *, key, timeout, lookback",
-    WorkflowContext.options: "self, *, retry, retry_if, timeout, total_timeout, key, undo, id, queue, version, "
-    "parent_close",
+    WorkflowContext.options: (
+        "self, *, retry, retry_if, timeout, total_timeout, key, undo, heartbeat_timeout, semantics, reconcile, id, "
+        "queue, version, parent_close"
+    ),
     WorkflowContext.child: "self, name, workflow, /, *args, **kwargs",
     WorkflowContext.start_child: "self, name, workflow, /, *args, **kwargs",
     ChildHandle.result: "self",
@@ -225,13 +228,17 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     ParallelExecutor.__init__: "self, ctx, group, on_error, max_concurrency",
     ParallelExecutor.step: "self, name, fn, /, *args, **kwargs",
     ParallelExecutor.execute_step: "self, name, fn, /, *args, **kwargs",
-    ParallelExecutor.options: "self, *, retry, retry_if, timeout, total_timeout, key, undo",
+    ParallelExecutor.options: (
+        "self, *, retry, retry_if, timeout, total_timeout, key, undo, heartbeat_timeout, semantics, reconcile"
+    ),
     ParallelExecutor.sleep: "self, name, duration",
     ParallelExecutor.start: "self, work",
     ParallelExecutor.parallel: "self, group, on_error, max_concurrency",
     ParallelExecutor.join: "self",
     SyncParallelExecutor.submit: "self, name, fn, /, *args, **kwargs",
-    SyncParallelExecutor.options: "self, *, retry, retry_if, timeout, total_timeout, key, undo",
+    SyncParallelExecutor.options: (
+        "self, *, retry, retry_if, timeout, total_timeout, key, undo, heartbeat_timeout, semantics, reconcile"
+    ),
     SyncParallelExecutor.spawn: "self, fn, /, *args, **kwargs",
     SyncParallelExecutor.sleep: "self, name, duration",
     SyncParallelExecutor.parallel: "self, group, on_error, max_concurrency",
@@ -241,6 +248,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     StepBuilder.retry_predicate: "self, predicate",
     StepBuilder.timeout: "self, timeout",
     StepBuilder.total_timeout: "self, total_timeout",
+    StepBuilder.heartbeat_timeout: "self, heartbeat_timeout",
+    StepBuilder.semantics: "self, semantics, reconcile",
     StepBuilder.key: "self, key",
     StepBuilder.undo: "self, undo",
     StepBuilder.execute: "self, ctx, fn, /, *args, **kwargs",
@@ -258,7 +267,11 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Pending.cancel: "self",
     kagzi.NonRetryable.__init__: "self, message, *, kind, context",
     kagzi.RetryAfter.__init__: "self, delay, message, *, kind, context",
-    kagzi.step: "function, /, *, retry, retry_if, timeout, total_timeout, executor, undo",
+    kagzi.step: (
+        "function, /, *, retry, retry_if, timeout, total_timeout, executor, undo, heartbeat_timeout, semantics, "
+        "reconcile"
+    ),
+    StepInfo.heartbeat: "self, details",
     kagzi.step_info: "",
     HealthChecker.__init__: "self, kagzi, config",
     HealthChecker.check_database_health: "self",
@@ -344,7 +357,9 @@ def test_a_noun_has_every_field_that_is_promised(noun: Any, promised: str) -> No
 
 
 def test_step_info_tells_what_is_promised() -> None:
-    assert {"run_id", "name", "attempt", "idempotency_key", "cancelled"} <= set(dir(StepInfo))
+    assert {"run_id", "name", "attempt", "idempotency_key", "cancelled", "heartbeat", "heartbeat_details"} <= set(
+        dir(StepInfo)
+    )
 
 
 def test_facts_of_a_context_are_properties() -> None:
@@ -374,7 +389,8 @@ def test_a_def_workflow_has_every_verb_of_an_async_one_with_the_same_parameters(
         (
             ErrorKind,
             "NETWORK_ERROR SERVICE_UNAVAILABLE RATE_LIMITED TIMEOUT DATABASE_CONNECTION_FAILED UNKNOWN "
-            "VALIDATION_FAILED NOT_FOUND PERMISSION_DENIED INVALID_INPUT BUSINESS_LOGIC_ERROR CANCELLED POISON_RUN",
+            "VALIDATION_FAILED NOT_FOUND PERMISSION_DENIED INVALID_INPUT BUSINESS_LOGIC_ERROR CANCELLED INTERRUPTED "
+            "POISON_RUN",
         ),
         (ParallelErrorStrategy, "FAIL_FAST COLLECT_ALL"),
         (HealthStatus, "HEALTHY DEGRADED UNHEALTHY"),
@@ -385,7 +401,7 @@ def test_an_enum_has_exactly_these_members(enum: type[StrEnum], members: str) ->
 
 
 def test_the_first_six_kinds_can_be_tried_again_and_the_others_not() -> None:
-    assert [kind.retryable for kind in ErrorKind] == [True] * 6 + [False] * 7
+    assert [kind.retryable for kind in ErrorKind] == [True] * 6 + [False] * 8
 
 
 # -- as a type checker sees it -----------------------------------------------------------------------------------

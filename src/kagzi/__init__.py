@@ -8,6 +8,7 @@ from kagzi.authoring.children import ChildHandle
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.events import Event
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
+from kagzi.authoring.options import NOT_EXECUTED
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
 from kagzi.authoring.signals import Signal, Update, UpdateRequest
@@ -32,6 +33,7 @@ from kagzi.errors import (
     RunClosed,
     RunNotFound,
     StepFailed,
+    StepInterrupted,
     StoreUnavailable,
     VersionDeprecated,
     VersionNotFound,
@@ -65,6 +67,7 @@ from kagzi.worker.worker import Worker
 __version__ = "0.1.0"
 
 __all__ = [
+    "NOT_EXECUTED",
     "Attempt",
     "BulkOutcome",
     "ChildFailed",
@@ -112,6 +115,7 @@ __all__ = [
     "StepError",
     "StepFailed",
     "StepInfo",
+    "StepInterrupted",
     "StepKind",
     "StepStatus",
     "StoreUnavailable",

@@ -17,6 +17,7 @@
     ├─ WorkflowFailed
     ├─ WorkflowCancelled
     ├─ StepFailed
+    │  ├─ StepInterrupted
     │  └─ ChildFailed
     ├─ DivergenceError
     ├─ WorkflowIOError
@@ -199,6 +200,11 @@ class StepFailed(KagziError):
         self.step = step
         self.error = error
         super().__init__(f"step {step!r} failed: {error.type}: {error.message}")
+
+
+class StepInterrupted(StepFailed):
+    """A step that is executed at most once was begun, and nobody knows whether it happened: its worker died, or it took
+    too long. It is not executed again; `error` is of kind INTERRUPTED, and its causes say what is known."""
 
 
 class ChildFailed(StepFailed):

@@ -7,6 +7,7 @@ had at will, and had again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -258,6 +259,7 @@ class World:
         self.body_warning_s = 60.0
         self.store_timeout_s = 10.0
         self.may_start_steps = True
+        self.lease_until_s = math.inf
         self.namespace = "default"
         self.endings: list[Ending] = []
         self.execution: Execution | None = None
@@ -297,6 +299,9 @@ class World:
         self.clock_.alarms.clear()
         if execution is not None:
             execution.drop()
+
+    def told(self, running: RunningStep) -> None:
+        """Nobody writes what steps tell."""
 
     def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
         """No run of this world has children."""

@@ -16,7 +16,6 @@ from kagzi.ids import new_id
 from kagzi.model.change import Applied
 from kagzi.model.claim import ClaimRequest
 from kagzi.model.run import NewRun, WorkerKey
-from kagzi.model.step import OpenStep
 from kagzi.model.worker import Beat, RecoveryPolicy, Registration
 from kagzi.settings import Settings
 from kagzi.store.sqlite.store import SqliteStore
@@ -91,18 +90,7 @@ class StoredWorld(RetryingWorld):
         super().beat(steps)
         execution = self.execution
         assert execution is not None
-        shown = tuple(
-            OpenStep(
-                run_id=execution.run_id,
-                fence=execution.fence,
-                step_id=step.call.step_id,
-                started_at=step.started_at,
-                attempts=step.attempt,
-                earlier_attempts=execution.earlier_attempts(step.call.step_id),
-                run_attempt=execution.run_attempt,
-            )
-            for step in steps
-        )
+        shown = tuple(map(execution.shown, steps))
         self.wait(self.kept.beat(Beat(worker=self.worker, lease=_LEASE, open_steps=shown)))
 
     def make_journal(self) -> HostJournal:

@@ -13,6 +13,7 @@ class Verb(Enum):
     HISTORY = "history"
     CHECKPOINT = "checkpoint"
     FAILURE = "failure"
+    MARK = "mark"
     REOPENING = "reopening"
     PARK = "park"
     COMPLETION = "completion"
@@ -32,6 +33,8 @@ def verb_of(sql: str, arguments: bytes) -> Verb | None:
         return Verb.POST
     if "status = 'RUNNING', fence = w.fence + 1" in sql:
         return Verb.CLAIM
+    if "marked AS" in sql and b'"attempt":' in arguments and b'"message":' not in arguments:
+        return Verb.MARK
     if 'INSERT INTO "kagzi".step_attempts' in sql and b'"attempt":' in arguments:
         return Verb.FAILURE
     if b'"reopened_seq":' in arguments:

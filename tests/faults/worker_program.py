@@ -12,6 +12,7 @@ import uvloop
 
 from kagzi import Kagzi
 from tests.faults.bank import register_bank
+from tests.faults.buying import register_buy
 from tests.faults.clock import shift_wall_clock
 from tests.faults.failing import register_deadly, register_persist, register_resume
 from tests.faults.ledger import Ledger
@@ -39,6 +40,7 @@ async def main(url: str, ledger: Path) -> None:
     register_listen(kagzi)
     register_answer(kagzi)
     register_bank(kagzi)
+    register_buy(kagzi, Ledger(ledger))
     for register in (register_persist, register_resume, register_deadly):
         register(kagzi, Ledger(ledger))
     await kagzi.create_worker(worker_id=f"worker-{os.getpid()}").start()

@@ -122,6 +122,20 @@ def die_once(folder: str) -> int:
     return step_info().attempt
 
 
+@step(executor="process")
+def note(folder: str) -> str:
+    """Leave a file for each call."""
+    (Path(folder) / str(time.monotonic_ns())).touch()
+    return "done"
+
+
+@step(executor="process")
+def note_and_die(folder: str) -> str:
+    """Leave a file for each call, and say nothing more."""
+    note(folder)
+    os._exit(3)
+
+
 @step("told", executor="process")
 def tell() -> list[Any]:
     told = step_info()

@@ -362,14 +362,24 @@ async def test_a_process_that_died_while_idle_is_replaced_and_no_step_fails(kagz
 async def test_a_process_whose_death_was_not_heard_of_yet_is_replaced_and_no_step_fails() -> None:
     processes = StepProcesses(1)
     info = StepInfo(
-        run_id="run", step_id="0/where#1", name="where", attempt=1, idempotency_key="key", _cancelled=lambda: False
+        run_id="run",
+        step_id="0/where#1",
+        name="where",
+        attempt=1,
+        idempotency_key="key",
+        _cancelled=lambda: False,
+        _beat=lambda details: None,
     )
+
+    async def go_on() -> None:
+        pass
+
     where: Any = computing.where
-    before = await processes.call(where.__wrapped__, (), {}, info=info, on_turn=lambda: None)
+    before = await processes.call(where.__wrapped__, (), {}, info=info, on_turn=go_on)
 
     os.kill(before.pid, signal.SIGKILL)
     os.waitid(os.P_PID, before.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop must stand still
-    after = await processes.call(where.__wrapped__, (), {}, info=info, on_turn=lambda: None)
+    after = await processes.call(where.__wrapped__, (), {}, info=info, on_turn=go_on)
     await processes.close()
 
     assert after.pid != before.pid

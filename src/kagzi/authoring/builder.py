@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name
-from kagzi.authoring.options import NO_OPTIONS, StepOptions, combine, step_options
+from kagzi.authoring.options import NO_OPTIONS, Semantics, StepOptions, combine, step_options
 from kagzi.model.retry import RetryPolicy
 from kagzi.rules.retries import RetryIf
 
@@ -57,6 +57,14 @@ class StepBuilder:
         """What undoes the completed step where the run fails; see `WorkflowContext.options`."""
         return self._with(step_options(undo=undo))
 
+    def heartbeat_timeout(self, heartbeat_timeout: Duration) -> StepBuilder:
+        """How long an execution may go on without a call of `step_info().heartbeat()`."""
+        return self._with(step_options(heartbeat_timeout=heartbeat_timeout))
+
+    def semantics(self, semantics: Semantics, reconcile: Callable[..., Any] | None = None) -> StepBuilder:
+        """Whether an execution that was interrupted is made again; `reconcile` finds out whether one has happened."""
+        return self._with(step_options(semantics=semantics, reconcile=reconcile))
+
     @overload
     def execute(
         self,
@@ -102,6 +110,9 @@ class StepBuilder:
             total_timeout=given.total_timeout,
             key=given.key,
             undo=given.undo,
+            heartbeat_timeout=given.heartbeat_timeout,
+            semantics=given.semantics,
+            reconcile=given.reconcile,
         )
         return view.step(self._name, fn, *args, **kwargs)
 

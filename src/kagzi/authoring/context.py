@@ -20,6 +20,7 @@ from kagzi.authoring.options import (
     NO_CHILD_OPTIONS,
     NO_OPTIONS,
     ChildOptions,
+    Semantics,
     StepOptions,
     child_options,
     combine,
@@ -313,6 +314,9 @@ class WorkflowContext(RunFacts):
         total_timeout: Duration | None = None,
         key: str | None = None,
         undo: Callable[..., Any] | None = None,
+        heartbeat_timeout: Duration | None = None,
+        semantics: Semantics | None = None,
+        reconcile: Callable[..., Any] | None = None,
         id: str | None = None,  # noqa: A002 - the public name
         queue: str | None = None,
         version: int | None = None,
@@ -328,6 +332,13 @@ class WorkflowContext(RunFacts):
         `undo`: called as `undo(result, *args, **kwargs)`, with the step's result and what the step was called with,
         where the step was completed and the run then fails or is cancelled; see README.
 
+        `heartbeat_timeout`: an execution that does not call `step_info().heartbeat()` for so long is ended, with kind
+        TIMEOUT, and made again as `retry` says, by default up to five times. `semantics="at_most_once"`: an execution
+        is marked durably before it begins; where it was interrupted the await raises StepInterrupted, or `reconcile` is
+        called with the step's arguments, as a step's function is, and returns the step's result, or NOT_EXECUTED where
+        it did not happen and can't any more: then the step is executed. A `reconcile` that raises is called again as
+        `retry` says, and then the await raises StepInterrupted.
+
         Of children: `id`, `queue` and `version` are as in `Workflow.options`; `parent_close` is what becomes of a child
         that is open when this run ends: it is asked to end (CANCEL, the default), ended (TERMINATE), or goes on
         (ABANDON).
@@ -335,7 +346,15 @@ class WorkflowContext(RunFacts):
         Raises TypeError or ValueError naming the option that can't be.
         """
         given = step_options(
-            retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key, undo=undo
+            retry=retry,
+            retry_if=retry_if,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            key=key,
+            undo=undo,
+            heartbeat_timeout=heartbeat_timeout,
+            semantics=semantics,
+            reconcile=reconcile,
         )
         children = child_options(self._child_options, id=id, queue=queue, version=version, parent_close=parent_close)
         return WorkflowContext(self._port, options=combine(given, self._options), child_options=children)

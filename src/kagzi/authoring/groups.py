@@ -16,6 +16,7 @@ from kagzi.authoring.calls import LazyCall, Sleep, StepCall
 from kagzi.authoring.durations import Duration, after, as_duration
 from kagzi.authoring.group_port import GroupPort
 from kagzi.authoring.names import check_name
+from kagzi.authoring.options import Semantics
 from kagzi.authoring.port import RunPort
 from kagzi.authoring.results import Err, Ok
 from kagzi.errors import KagziError, Parked, StepFailed
@@ -106,11 +107,22 @@ class ParallelExecutor:
         total_timeout: Duration | None = None,
         key: str | None = None,
         undo: Callable[..., Any] | None = None,
+        heartbeat_timeout: Duration | None = None,
+        semantics: Semantics | None = None,
+        reconcile: Callable[..., Any] | None = None,
     ) -> WorkflowContext:
         """Return a context whose steps are branches of this group and have these options, as in
         `group.options(timeout=5).step(...)`."""
         return self._ctx.options(
-            retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key, undo=undo
+            retry=retry,
+            retry_if=retry_if,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            key=key,
+            undo=undo,
+            heartbeat_timeout=heartbeat_timeout,
+            semantics=semantics,
+            reconcile=reconcile,
         )
 
     def sleep(self, name: str, duration: Duration) -> asyncio.Future[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 
@@ -19,6 +19,29 @@ Executor = Literal["auto", "process"]
 one of the worker's processes."""
 
 
+Semantics = Literal["at_least_once", "at_most_once"]
+"""at_least_once: an execution that was interrupted is made again. at_most_once: it is marked before it begins, and not
+made again where the mark is found and no outcome."""
+
+
+class NotExecuted:
+    """The type of NOT_EXECUTED."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Its public name."""
+        return "kagzi.NOT_EXECUTED"
+
+    def __reduce__(self) -> str:
+        """There is one."""
+        return "NOT_EXECUTED"
+
+
+NOT_EXECUTED: Final = NotExecuted()
+"""What a `reconcile` function returns that has found out that its step did not happen, and can't any more."""
+
+
 class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Checked options; None leaves a choice to whoever stands behind: the call, then `@step`, then the workflow."""
 
@@ -29,6 +52,19 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     executor: Executor = "auto"
     undo: Callable[..., Any] | None = None
+    heartbeat_timeout: timedelta | None = None
+    semantics: Semantics | None = None
+    reconcile: Callable[..., Any] | None = None
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether an execution is more than a call of the step's function."""
+        return (
+            self.timeout is not None
+            or self.total_timeout is not None
+            or self.heartbeat_timeout is not None
+            or self.semantics == "at_most_once"
+        )
 
 
 NO_OPTIONS = StepOptions()
@@ -43,6 +79,9 @@ def step_options(
     key: str | None = None,
     executor: Executor = "auto",
     undo: Callable[..., Any] | None = None,
+    heartbeat_timeout: Duration | None = None,
+    semantics: Semantics | None = None,
+    reconcile: Callable[..., Any] | None = None,
 ) -> StepOptions:
     """Check options as users give them. Raises TypeError or ValueError naming the one that can't be."""
     if retry is not None and not isinstance(retry, RetryPolicy):
@@ -53,6 +92,8 @@ def step_options(
         raise ValueError(f'executor must be "auto" or "process", not {executor!r}.')
     if undo is not None and not callable(undo):
         raise TypeError(f"undo must be a function of the step's result and arguments, not {undo!r}.")
+    if semantics is not None or reconcile is not None:
+        _check_semantics(semantics, reconcile)
     return StepOptions(
         retry=retry,
         retry_if=retry_if,
@@ -61,7 +102,31 @@ def step_options(
         key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
         executor=executor,
         undo=undo,
+        heartbeat_timeout=None if heartbeat_timeout is None else _as_heartbeat_timeout(heartbeat_timeout),
+        semantics=semantics,
+        reconcile=reconcile,
     )
+
+
+def _check_semantics(semantics: Semantics | None, reconcile: Callable[..., Any] | None) -> None:
+    if semantics not in (None, "at_least_once", "at_most_once"):
+        raise ValueError(f'semantics must be "at_least_once" or "at_most_once", not {semantics!r}.')
+    if reconcile is None:
+        return
+    if not callable(reconcile):
+        raise TypeError(
+            f"reconcile must be a function that takes the step's arguments and returns its result, or NOT_EXECUTED, "
+            f"not {reconcile!r}."
+        )
+    if semantics != "at_most_once":
+        raise ValueError('reconcile goes with semantics="at_most_once": any other step is simply executed again.')
+
+
+def _as_heartbeat_timeout(timeout: Duration) -> timedelta:
+    span = as_duration(timeout, what="the heartbeat_timeout of a step")
+    if not span:
+        raise ValueError("the heartbeat_timeout of a step is 0; give the longest silence that is to be borne.")
+    return span
 
 
 class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,16 +200,15 @@ def combine(given: StepOptions, behind: StepOptions) -> StepOptions:
         return behind
     if behind is NO_OPTIONS:
         return given
-
-    def choose(first: Any, second: Any) -> Any:
-        return second if first is None else first
-
     return StepOptions(
-        retry=choose(given.retry, behind.retry),
-        retry_if=choose(given.retry_if, behind.retry_if),
-        timeout=choose(given.timeout, behind.timeout),
-        total_timeout=choose(given.total_timeout, behind.total_timeout),
-        key=choose(given.key, behind.key),
+        retry=behind.retry if given.retry is None else given.retry,
+        retry_if=behind.retry_if if given.retry_if is None else given.retry_if,
+        timeout=behind.timeout if given.timeout is None else given.timeout,
+        total_timeout=behind.total_timeout if given.total_timeout is None else given.total_timeout,
+        key=behind.key if given.key is None else given.key,
         executor=behind.executor if given.executor == "auto" else given.executor,
-        undo=choose(given.undo, behind.undo),
+        undo=behind.undo if given.undo is None else given.undo,
+        heartbeat_timeout=behind.heartbeat_timeout if given.heartbeat_timeout is None else given.heartbeat_timeout,
+        semantics=behind.semantics if given.semantics is None else given.semantics,
+        reconcile=behind.reconcile if given.reconcile is None else given.reconcile,
     )

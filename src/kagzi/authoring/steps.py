@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.names import check_name
-from kagzi.authoring.options import NO_OPTIONS, Executor, StepOptions, step_options
+from kagzi.authoring.options import NO_OPTIONS, Executor, Semantics, StepOptions, step_options
 from kagzi.errors import ConfigError, KagziError
 from kagzi.model.retry import RetryPolicy
+from kagzi.payloads.details import encode_details
 from kagzi.rules.retries import RetryIf
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class StepInfo:
     """What a step's function can know about itself.
 
     `idempotency_key` is the same in every attempt of this step and in no other step: hand it to services that take
-    one. `attempt` counts this step's executions from 1.
+    one. `attempt` counts this step's executions from 1. `heartbeat_details` is what an execution before this one told
+    last by `heartbeat`, and None where none has: even if its worker was killed, what it told a second before is there.
     """
 
     run_id: str
@@ -53,12 +55,23 @@ class StepInfo:
     name: str
     attempt: int
     idempotency_key: str
+    heartbeat_details: Any = None
     _cancelled: Callable[[], bool]
+    _beat: Callable[[str | None], None]
 
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more (a timeout, a lost lease); for plain functions in threads."""
         return self._cancelled()
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Give a sign of life, and tell how far the step is: JSON values, below 256 KiB, for the next execution and for
+        people to see.
+
+        Call it as often as you like, from any thread: what was told last is written twice a second at the most, so
+        it returns at once. Without `details` those told before stay. Raises PayloadError for what is no JSON.
+        """
+        self._beat(None if details is None else encode_details(details, step=self.name))
 
 
 def step_info() -> StepInfo:
@@ -84,6 +97,9 @@ def step(
     total_timeout: Duration | None = None,
     executor: Executor = "auto",
     undo: Callable[..., Any] | None = None,
+    heartbeat_timeout: Duration | None = None,
+    semantics: Semantics | None = None,
+    reconcile: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -97,6 +113,9 @@ def step(
     total_timeout: Duration | None = None,
     executor: Executor = "auto",
     undo: Callable[..., Any] | None = None,
+    heartbeat_timeout: Duration | None = None,
+    semantics: Semantics | None = None,
+    reconcile: Callable[..., Any] | None = None,
 ) -> Any:
     """Make a function a durable step wherever a workflow calls it; anywhere else it stays a plain call.
 
@@ -113,7 +132,15 @@ def step(
         return _durable(function, name=None, options=NO_OPTIONS)
     name = None if function is None else check_name(function, what="the name of a step")
     options = step_options(
-        retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, executor=executor, undo=undo
+        retry=retry,
+        retry_if=retry_if,
+        timeout=timeout,
+        total_timeout=total_timeout,
+        executor=executor,
+        undo=undo,
+        heartbeat_timeout=heartbeat_timeout,
+        semantics=semantics,
+        reconcile=reconcile,
     )
     return functools.partial(_durable, name=name, options=options)
 

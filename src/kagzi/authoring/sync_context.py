@@ -16,6 +16,7 @@ from kagzi.authoring.events import Event
 from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.greenlets import Part, wait
 from kagzi.authoring.groups import ParallelErrorStrategy
+from kagzi.authoring.options import Semantics
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.signals import Signal, Update, UpdateRequest
 from kagzi.authoring.steps import current_context
@@ -254,6 +255,9 @@ class SyncWorkflowContext(RunFacts):
         total_timeout: Duration | None = None,
         key: str | None = None,
         undo: Callable[..., Any] | None = None,
+        heartbeat_timeout: Duration | None = None,
+        semantics: Semantics | None = None,
+        reconcile: Callable[..., Any] | None = None,
         id: str | None = None,  # noqa: A002 - the public name
         queue: str | None = None,
         version: int | None = None,
@@ -268,6 +272,9 @@ class SyncWorkflowContext(RunFacts):
                 total_timeout=total_timeout,
                 key=key,
                 undo=undo,
+                heartbeat_timeout=heartbeat_timeout,
+                semantics=semantics,
+                reconcile=reconcile,
                 id=id,
                 queue=queue,
                 version=version,

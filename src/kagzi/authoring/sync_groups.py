@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from kagzi.authoring.durations import Duration
 from kagzi.authoring.greenlets import wait
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
+from kagzi.authoring.options import Semantics
 from kagzi.authoring.pending import Pending
 from kagzi.authoring.results import Err, Ok
 from kagzi.errors import Parked
@@ -61,12 +62,23 @@ class SyncParallelExecutor:
         total_timeout: Duration | None = None,
         key: str | None = None,
         undo: Callable[..., Any] | None = None,
+        heartbeat_timeout: Duration | None = None,
+        semantics: Semantics | None = None,
+        reconcile: Callable[..., Any] | None = None,
     ) -> SyncWorkflowContext:
         """Return a context whose steps are branches of this group and have these options, as in
         `group.options(timeout=5).submit(...)`."""
         return type(self._ctx)(
             self._group.options(
-                retry=retry, retry_if=retry_if, timeout=timeout, total_timeout=total_timeout, key=key, undo=undo
+                retry=retry,
+                retry_if=retry_if,
+                timeout=timeout,
+                total_timeout=total_timeout,
+                key=key,
+                undo=undo,
+                heartbeat_timeout=heartbeat_timeout,
+                semantics=semantics,
+                reconcile=reconcile,
             )
         )
 

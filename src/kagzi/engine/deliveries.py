@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kagzi.authoring.calls import Receive, StepCall
 from kagzi.authoring.children import ChildCall, ChildResult
-from kagzi.errors import ChildFailed, ConflictError, PayloadError, StepFailed
+from kagzi.errors import ChildFailed, ConflictError, PayloadError, StepFailed, StepInterrupted
 from kagzi.model.step import StepRecord, StepStatus
 from kagzi.payloads import Payloads
 from kagzi.rules.failures import decode_error
@@ -38,7 +38,8 @@ def decode_record(operation: Operation, record: StepRecord, payloads: Payloads) 
     if not isinstance(operation, StepCall):
         return Delivery(record.step_id, None)
     if record.status is StepStatus.FAILED:
-        return Delivery(record.step_id, None, StepFailed(operation.name, decode_error(record.error or "")))
+        failed = StepInterrupted if record.in_doubt else StepFailed
+        return Delivery(record.step_id, None, failed(operation.name, decode_error(record.error or "")))
     shape = payloads.result_shape(operation.fn)
     value = shape.decode(record.output or "null", where=f"step {operation.name!r}")
     return Delivery(record.step_id, value)

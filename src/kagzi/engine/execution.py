@@ -20,6 +20,7 @@ import msgspec
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
+from kagzi.authoring.options import NO_OPTIONS
 from kagzi.clock import monotonic
 from kagzi.engine.body import Body
 from kagzi.engine.children import Children
@@ -30,7 +31,19 @@ from kagzi.engine.endings import Ending, ending_of, stuck
 from kagzi.engine.history import History
 from kagzi.engine.host import Host
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.recording import Begun, Consequence, Ended, Order, PutBack, Receipt, Recorder, Retry
+from kagzi.engine.once import Once
+from kagzi.engine.pulses import Pulse
+from kagzi.engine.recording import (
+    Begun,
+    Consequence,
+    Ended,
+    Marked,
+    Order,
+    PutBack,
+    Receipt,
+    Recorder,
+    Retry,
+)
 from kagzi.engine.replaying import Replay
 from kagzi.engine.runner import RunningStep
 from kagzi.engine.time import Alarm
@@ -42,7 +55,7 @@ from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
 from kagzi.model.message import CANCEL, Message
 from kagzi.model.run import MessageKind, RunStatus
-from kagzi.model.step import StepKind
+from kagzi.model.step import OpenStep, StepKind
 from kagzi.model.transaction import Transacted
 from kagzi.rules import lifecycle
 
@@ -89,6 +102,7 @@ class Execution:
         self._committing = 0
         self._consequences: deque[Consequence] = deque()
         self._turns: Turns[Consequence] | None = None  # made for the first transaction
+        self._once: Once | None = None  # made for the first step that is executed at most once
         self._closing: Change | None = None
         self._over = False
         self._draining = False
@@ -190,9 +204,28 @@ class Execution:
         """The store's time."""
         return self._host.clock.now()
 
-    def earlier_attempts(self, step_id: str) -> int:
-        """How many executions of a step earlier attempts of the run have made."""
-        return self._recorder.made_earlier(step_id)
+    @property
+    def lease_until_s(self) -> float:
+        """When the worker's lease is over, unless it is renewed."""
+        return self._host.lease_until_s
+
+    def shown(self, running: RunningStep) -> OpenStep:
+        """A step that is executing, to be made visible."""
+        pulse = running.pulse
+        return OpenStep(
+            run_id=self.run_id,
+            fence=self.fence,
+            step_id=running.call.step_id,
+            started_at=running.started_at,
+            attempts=running.attempt,
+            earlier_attempts=self._recorder.made_earlier(running.call.step_id),
+            run_attempt=self.run_attempt,
+            heartbeat_at=None if pulse is None else pulse.at,
+        )
+
+    def told(self, running: RunningStep) -> None:
+        """A step's function told how far it is. Safe from any thread."""
+        self._host.told(running)
 
     async def room(self) -> None:
         """Wait while the journal is full."""
@@ -217,12 +250,33 @@ class Execution:
             self._execute(call)
 
     def _execute(self, call: StepCall[Any]) -> None:
+        options = call.options
+        if options is not NO_OPTIONS and options.semantics == "at_most_once" and not call.in_transaction:
+            if self._once is None:
+                self._once = Once(self, self._recorder)
+            self._once.execute(call)
+            return
         attempt = 1 if self._recorder.is_untried else self._recorder.attempt(call.step_id)
-        running = RunningStep(self, call, attempt=attempt, started_at=self._host.clock.now())
-        if attempt > 1 and attempt - self._recorder.made_earlier(call.step_id) > 1:
-            running.counts_from = call.asked_at
+        self.launch(RunningStep(self, call, attempt=attempt, started_at=self._host.clock.now()))
+
+    def launch(self, running: RunningStep) -> None:
+        """Execute a step."""
+        call = running.call
+        if not self._recorder.is_untried:
+            if running.attempt - self._recorder.made_earlier(call.step_id) > 1:
+                running.counts_from = call.asked_at
+            if (details := self._recorder.details(call.step_id)) is not None:
+                running.pulse = Pulse(details)
         self._running[call.step_id] = running
         self._host.runner.start(running)
+
+    def forget(self, running: RunningStep) -> bool:
+        """Execute a step no more; False where nobody waits for it."""
+        return self._running.pop(running.call.step_id, None) is not None and not self._over
+
+    def awaits(self, running: RunningStep) -> bool:
+        """Whether the step is still to be executed."""
+        return self._running.get(running.call.step_id) is running
 
     def settled(self, running: RunningStep, value: Any) -> None:
         """The function returned `value`: make it durable."""
@@ -399,6 +453,8 @@ class Execution:
             self._body.undoing.begin(consequence.record)
         elif isinstance(consequence, PutBack):
             self._mail.was_put_back()
+        elif isinstance(consequence, Marked):
+            consequence.tell()
 
     def refused(self, change: Change, error: Exception) -> None:
         """The store can't take what the run wants written: end the run, saying so."""

@@ -22,7 +22,9 @@ class History:
         self._records = claim.history
         self._parked = _decode(claim)
         # By this attempt of the run: what earlier ones tried says nothing of where this one has been.
-        self._tried = {step_id for step_id, tries in claim.tries.items() if tries.used > tries.earlier}
+        self._tried = {
+            step_id for step_id, tries in claim.tries.items() if tries.used > tries.earlier or tries.in_doubt
+        }
         if not claim.reopened_seq:
             self._tried |= claim.children.keys()
         self._next = 0

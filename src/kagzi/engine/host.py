@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kagzi.engine.endings import Ending
 from kagzi.engine.journal import Journal
-from kagzi.engine.runner import StepRunner
+from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.engine.time import EngineClock
 from kagzi.model.change import Change
 from kagzi.model.child import Forsaken
@@ -45,6 +45,13 @@ class Host(Protocol):
     @property
     def may_start_steps(self) -> bool:
         """Whether the worker still holds its lease (P9)."""
+
+    @property
+    def lease_until_s(self) -> float:
+        """When the lease is over, unless it is renewed, by the clock `since_boot`."""
+
+    def told(self, running: RunningStep) -> None:
+        """A step's function told how far it is. Safe from any thread."""
 
     def give_up(self, child: Forsaken, then: Callable[[], None]) -> None:
         """Have a child ended, or asked to end, and `then` called, as a plain callback, once that is durable."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import logging
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,19 +20,25 @@ from kagzi.engine.mailbox import Mailbox, message_of
 from kagzi.engine.runner import Limit, RunningStep, StepTimeout
 from kagzi.engine.time import EngineClock
 from kagzi.engine.timers import Timer
-from kagzi.errors import StepFailed
+from kagzi.errors import PayloadError, StepFailed, StepInterrupted
 from kagzi.model.change import Change, Transition
 from kagzi.model.child import ChildStart, ParentClose
 from kagzi.model.claim import Claim
 from kagzi.model.error import StepError
 from kagzi.model.message import Message
+from kagzi.model.retry import RetryPolicy
 from kagzi.model.run import NewRun, RunId
-from kagzi.model.step import StepKind, StepRecord, StepStatus, Tries
+from kagzi.model.step import FailedAttempt, StartMark, StepKind, StepRecord, StepStatus, Tries
 from kagzi.payloads import Payloads
 from kagzi.rules import failures, lifecycle
 from kagzi.rules.children import decode_outcome
 from kagzi.rules.classification import Classifier
 from kagzi.rules.retries import Attempts, next_wait, retrying
+
+logger = logging.getLogger("kagzi.execution")
+
+_OF_SILENT_STEPS = RetryPolicy.exponential()
+"""For a step without a policy of its own: like one whose worker died, it is executed again, but not for ever."""
 
 
 class Surroundings(Protocol):
@@ -70,6 +78,20 @@ class Order:
         self.error = error
 
 
+class Marked:
+    """What a change brings that marks an execution: it may begin."""
+
+    __slots__ = ("known",)
+
+    def __init__(self, known: asyncio.Future[None]) -> None:
+        self.known = known
+
+    def tell(self) -> None:
+        """The mark is durable."""
+        if not self.known.done():
+            self.known.set_result(None)
+
+
 class Ended:
     """What a change brings that records the end of the body: its steps are undone."""
 
@@ -95,7 +117,7 @@ class Begun:
         self.run_id = run_id
 
 
-Consequence = Delivery | Retry | Order | Begun | Ended | PutBack
+Consequence = Delivery | Retry | Order | Begun | Marked | Ended | PutBack
 """What happens once a change is durable."""
 
 
@@ -142,6 +164,32 @@ class Recorder:
         tries = self._tries.get(step_id)
         return 0 if tries is None else tries.earlier
 
+    def is_in_doubt(self, step_id: str) -> bool:
+        """Whether an execution of the step was begun under a mark, and nobody knows what became of it."""
+        tries = self._tries.get(step_id)
+        return tries is not None and tries.in_doubt
+
+    def details(self, step_id: str) -> Any:
+        """What the step's last execution has told of how far it was; None where nothing is known."""
+        tries = self._tries.get(step_id)
+        try:
+            return None if tries is None else self._around.payloads.show(tries.heartbeat_details)
+        except PayloadError as error:
+            told = {"run_id": self._claim.run_id, "step": step_id, "reason": str(error)}
+            logger.warning("What a step told by its heartbeat can't be read; it begins without.", extra=told)
+            return None
+
+    def start_mark(self, running: RunningStep) -> Change:
+        """The step is about to be executed."""
+        mark = StartMark(
+            step_id=running.call.step_id,
+            attempt=running.attempt,
+            started_at=running.started_at,
+            earlier_attempts=self.made_earlier(running.call.step_id),
+            run_attempt=self._claim.attempts,
+        )
+        return lifecycle.mark_start(self._claim.run_id, self._claim.fence, mark)
+
     def next_execution(self, call: StepCall[Any]) -> Timer | None:
         """When a step that has failed is to be executed again; None for at once."""
         tries = self._tries.get(call.step_id)
@@ -183,21 +231,28 @@ class Recorder:
         if self.seq == place:
             self.seq -= 1
 
-    def failure(self, running: RunningStep, error: BaseException) -> tuple[Change, Consequence]:
-        """The step's function raised: the step is executed again, or has failed."""
+    def failure(
+        self, running: RunningStep, error: BaseException, *, in_doubt: bool = False
+    ) -> tuple[Change, Consequence]:
+        """The step's function raised: the step is executed again, or has failed.
+
+        `in_doubt`: it was found out nothing about an execution. That is tried again, or the step was interrupted.
+        """
         call = running.call
         now = self._around.clock.now()
         described = failures.describe(error, now=now, classifiers=self._around.classifiers)
         earlier = self.made_earlier(call.step_id)
         attempts = Attempts(
             made=running.attempt - earlier,
-            policy=call.options.retry,
+            policy=_OF_SILENT_STEPS if call.options.retry is None and _is_silence(error) else call.options.retry,
             retry_if=call.options.retry_if,
             # By the run, the step and the attempt: as good as chance, and the same whoever reckons it.
             chance=random.Random(f"{self._claim.run_id}:{call.step_id}:{running.attempt}").random,
         )
         wait = next_wait(described, error, attempts)
         described, wait = _within_total(running, error, described, wait, now=now)
+        if in_doubt and wait is None:
+            return self._interrupted(call, described, attempt=running.attempt)
         failed = lifecycle.failed_attempt(
             call.step_id,
             described,
@@ -209,10 +264,11 @@ class Recorder:
             run_attempt=self._claim.attempts,
         )
         if failed.wake_at is not None:
+            if in_doubt or running.pulse is not None:
+                details = self._closed_details(running)
+                failed = msgspec.structs.replace(failed, in_doubt=in_doubt, heartbeat_details=details)
             self.is_untried = False
-            self._tries = self._tries | {
-                call.step_id: Tries(used=running.attempt, earlier=earlier, wake_at=failed.wake_at)
-            }
+            self._tries = self._tries | {call.step_id: self._tries_after(failed)}
             change = lifecycle.retry_step(self._claim.run_id, self._claim.fence, failed)
             return change, Retry(call)
         change = lifecycle.fail_step(
@@ -220,6 +276,61 @@ class Recorder:
         )
         # Without `error` as its cause: a replay has only what is stored, and must show the body the same.
         return change, Delivery(call.step_id, None, StepFailed(call.name, described))
+
+    def _tries_after(self, failed: FailedAttempt) -> Tries:
+        details = failed.heartbeat_details
+        if details is None and (before := self._tries.get(failed.step_id)) is not None:
+            details = before.heartbeat_details
+        return Tries(
+            used=failed.attempt,
+            earlier=failed.earlier_attempts,
+            wake_at=failed.wake_at,
+            in_doubt=failed.in_doubt,
+            heartbeat_details=details,
+        )
+
+    def _closed_details(self, running: RunningStep) -> str | None:
+        """What the execution told last, for the next one."""
+        pulse = running.pulse
+        if pulse is None or pulse.details is None:
+            return None
+        try:
+            return self._around.payloads.close(pulse.details, where=f"the heartbeat of step {running.call.name!r}")
+        except PayloadError:  # which the worker has told of, or is about to
+            return None
+
+    def interruption(
+        self, call: StepCall[Any], *, attempt: int, error: BaseException | None = None
+    ) -> tuple[Change, Consequence]:
+        """Nobody knows what became of an execution that may be made once; `error` is what ended it, where it was here.
+
+        The step has failed, and stays in doubt.
+        """
+        described = None
+        if error is not None:
+            now = self._around.clock.now()
+            described = failures.describe(error, now=now, classifiers=self._around.classifiers)
+            if type(error) is StepTimeout:
+                described = dataclasses.replace(described, context={**described.context, "timeout": error.which})
+        return self._interrupted(call, described, attempt=attempt)
+
+    def _interrupted(self, call: StepCall[Any], cause: StepError | None, *, attempt: int) -> tuple[Change, Consequence]:
+        now = self._around.clock.now()
+        described = failures.interrupted_error(attempt=attempt, cause=cause, now=now)
+        failed = lifecycle.failed_attempt(
+            call.step_id,
+            described,
+            attempt=attempt,
+            started_at=now,
+            wake_at=None,
+            max_attempts=None,
+            earlier=self.made_earlier(call.step_id),
+            run_attempt=self._claim.attempts,
+        )
+        change = lifecycle.interrupt_step(
+            self._claim.run_id, self._claim.fence, failed, seq=self._next(), replaces=self._is_later_attempt
+        )
+        return change, Delivery(call.step_id, None, StepInterrupted(call.name, described))
 
     def firing(self, timer: Timer) -> tuple[Change, Consequence]:
         """A timer's time has passed."""
@@ -429,6 +540,10 @@ def _receivers(claim: Claim) -> dict[int, int]:
     """For each message that was received, the place of the last record that did."""
     received = [record for record in (*claim.earlier.values(), *claim.history) if record.message is not None]
     return {record.message or 0: record.seq for record in sorted(received, key=lambda record: record.seq)}
+
+
+def _is_silence(error: BaseException) -> bool:
+    return type(error) is StepTimeout and error.which == "heartbeat"
 
 
 def _within_total(

@@ -10,15 +10,19 @@ from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
 from functools import partial
+from threading import Lock
 from types import FunctionType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from kagzi.authoring.calls import StepCall
+from kagzi.authoring.options import NO_OPTIONS
 from kagzi.authoring.steps import StepInfo, current_step
 from kagzi.engine import threads
 from kagzi.engine.processes import pool
 from kagzi.engine.processes.pool import StepProcesses
+from kagzi.engine.pulses import Pulse, Watch
 from kagzi.engine.threads import StepThreads
+from kagzi.model.step import OpenStep
 
 
 class StepOwner(Protocol):
@@ -32,8 +36,18 @@ class StepOwner(Protocol):
     def may_start_steps(self) -> bool:
         """Whether the worker still holds its lease (P9)."""
 
+    @property
+    def lease_until_s(self) -> float:
+        """When the worker's lease is over, unless it is renewed, by the clock `since_boot`."""
+
     def now(self) -> datetime:
-        """The store's time."""
+        """The store's time. Safe from any thread."""
+
+    def told(self, running: RunningStep) -> None:
+        """The function told how far it is. Called in whatever thread it runs in."""
+
+    def shown(self, running: RunningStep) -> OpenStep:
+        """The step, to be made visible."""
 
     def settled(self, running: RunningStep, value: Any) -> None:
         """The function returned `value`."""
@@ -43,6 +57,9 @@ class StepOwner(Protocol):
 
     def abandoned(self, running: RunningStep) -> None:
         """The step could not be started, as the lease is gone."""
+
+    def unstarted(self, running: RunningStep) -> None:
+        """The step was waiting for its turn when the worker began to drain; it won't get one here."""
 
     async def room(self) -> None:
         """Wait while the journal is full."""
@@ -82,6 +99,7 @@ class RunningStep:
         "is_committing",
         "overdue",
         "owner",
+        "pulse",
         "started_at",
         "stopped",
         "task",
@@ -103,6 +121,11 @@ class RunningStep:
         """Whether it is to be executed in a thread or a process and there is none for it yet."""
         self.in_transaction = call.in_transaction
         self.is_committing = False
+        self.pulse: Pulse | None = None
+        """Made where it is needed: by the first sign of life, or where an execution before has left details."""
+
+    reconciles: ClassVar[bool] = False
+    """Whether it is to find out what became of an execution, and is none of the step's own function."""
 
     def stop(self) -> None:
         """Nobody waits for the result any more: cancel a coroutine, tell a thread, kill a process."""
@@ -129,8 +152,61 @@ class RunningStep:
             name=self.call.name,
             attempt=self.attempt,
             idempotency_key=self.call.options.key or f"{run_id}:{step_id}",
+            heartbeat_details=None if self.pulse is None else self.pulse.earlier_details,
             _cancelled=lambda: self.stopped or self.overdue,
+            _beat=self.beat,
         )
+
+    def beat(self, details: str | None) -> None:
+        """Note that the function gave a sign of life, maybe with details. Safe from any thread."""
+        self.have_pulse().beat(details, now=self.owner.now())
+        if details is not None:
+            self.owner.told(self)
+
+    def have_pulse(self) -> Pulse:
+        """The pulse, made if there is none. Safe from any thread."""
+        with _making:
+            if self.pulse is None:
+                self.pulse = Pulse()
+            return self.pulse
+
+
+_making = Lock()
+
+
+class MarkedStep(RunningStep):
+    """An execution that is to be made at most once: before its function is called, `mark` must have returned."""
+
+    __slots__ = ("_mark",)
+
+    def __init__(
+        self,
+        owner: StepOwner,
+        call: StepCall[Any],
+        *,
+        attempt: int,
+        started_at: datetime,
+        mark: Callable[[RunningStep], Coroutine[Any, Any, None]],
+    ) -> None:
+        super().__init__(owner, call, attempt=attempt, started_at=started_at)
+        self._mark = mark
+
+    async def mark(self) -> None:
+        """Return once the function may be called."""
+        await self._mark(self)
+
+
+class Reconciliation(RunningStep):
+    """A call of a step's `reconcile`, with the step's arguments, to find out what became of an execution."""
+
+    __slots__ = ()
+
+    def __init__(self, owner: StepOwner, call: StepCall[Any], *, attempt: int, started_at: datetime) -> None:
+        super().__init__(owner, call, attempt=attempt, started_at=started_at)
+        assert call.options.reconcile is not None
+        self.fn = call.options.reconcile
+
+    reconciles: ClassVar[bool] = True
 
 
 class StepRunner:
@@ -210,17 +286,17 @@ class StepRunner:
         current_step.set(step)
         fn = step.fn
         try:
-            limit = None if call.options.timeout is None and call.options.total_timeout is None else step.limit()
             if step.in_transaction:
                 await owner.transact(step, self._call_with)
                 value = None
-            elif limit is None:
-                if type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
-                    value = await fn(*call.args, **call.kwargs)
-                else:
-                    value = await self._call(step)
+            elif call.options is not NO_OPTIONS and call.options.is_guarded:
+                if isinstance(step, MarkedStep) and _is_async(fn):
+                    await step.mark()
+                value = await self._call_within(step, step.limit())
+            elif type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
+                value = await fn(*call.args, **call.kwargs)
             else:
-                value = await self._call_within(step, limit)
+                value = await self._call(step)
             await owner.room()
         except _LeaseIsGone:
             self._ended(step)
@@ -257,29 +333,48 @@ class StepRunner:
             return await step.fn(connection, *call.args, **call.kwargs)
         return await self._call_within(step, limit, connection)
 
-    async def _call_within(self, step: RunningStep, bound: Limit, *first: Any) -> Any:
+    async def _call_within(self, step: RunningStep, bound: Limit | None, *first: Any) -> Any:
+        """Await the function's result within its timeouts; `first` are arguments before its own."""
         loop = asyncio.get_running_loop()
-        # A plain function may have to wait for a thread, which is not its own time.
-        limit = asyncio.timeout(bound.seconds if _is_async(step.fn) else None)
+        silence = None if step.reconciles or first else step.call.options.heartbeat_timeout
+        watch = None if silence is None else Watch(step.have_pulse(), silence)
+        limit = asyncio.timeout(None)
 
         def begun() -> None:
             with suppress(RuntimeError):  # it has ended already
-                limit.reschedule(loop.time() + (step.limit() or bound).seconds)
+                if bound is not None:
+                    limit.reschedule(loop.time() + (step.limit() or bound).seconds)
+                if watch is not None:
+                    watch.begin()
+
+        async def call() -> Any:
+            if _is_async(step.fn):  # a plain function may have to wait for a thread, which is not its own time
+                begun()
+            return await (self._call(step, begun=begun) if not first else _called(step, *first))
 
         try:
             async with limit:
-                return await (self._call(step, begun=begun) if not first else _called(step, *first))
+                if watch is None:
+                    return await call()
+                async with watch.limit:
+                    return await call()
         except TimeoutError as error:
-            if not limit.expired():
+            if watch is not None and watch.limit.expired():
+                step.overdue = True
+                raise _silent(step) from error
+            if bound is None or not limit.expired():
                 raise
             step.overdue = True
             raise bound.passed("step") from error
+        finally:
+            if watch is not None:
+                watch.end()
 
     async def _call(self, step: RunningStep, *, begun: Callable[[], object] | None = None) -> Any:
         call = step.call
         if _is_async(step.fn):
             return await step.fn(*call.args, **call.kwargs)
-        if call.options.executor == "process":
+        if call.options.executor == "process" and not step.reconciles:
             return await self._call_in_process(step, begun)
         value = await self._call_in_thread(step, begun)
         if inspect.isawaitable(value):  # a plain function, such as a lambda, that made a coroutine
@@ -289,6 +384,8 @@ class StepRunner:
     async def _call_in_thread(self, step: RunningStep, begun: Callable[[], object] | None) -> Any:
         call = step.call
         function = partial(step.fn, *call.args, **call.kwargs)
+        if isinstance(step, MarkedStep):
+            function = partial(_call_if_held, step.owner, function)
         label = {"run_id": step.owner.run_id, "step": call.name}
         step.waits = True
         return await self._threads.call(function, label=label, on_turn=partial(self._have_turn, step), on_begun=begun)
@@ -303,15 +400,19 @@ class StepRunner:
             info=step.describe(),
             on_turn=partial(self._have_turn, step),
             on_begun=begun,
+            on_told=step.beat,
+            until_s=partial(_held_until_s, step.owner) if isinstance(step, MarkedStep) else None,
         )
 
     @staticmethod
-    def _have_turn(step: RunningStep) -> None:
+    async def _have_turn(step: RunningStep) -> None:
         """A place in a thread or process is there, maybe after a long wait, in which the lease may have gone (P9)."""
         if not step.owner.may_start_steps:
             raise _LeaseIsGone
         step.waits = False
         step.started_at = step.owner.now()
+        if isinstance(step, MarkedStep):
+            await step.mark()
 
 
 async def _called(step: RunningStep, *first: Any) -> Any:
@@ -323,19 +424,46 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
+def runs_in_thread(step: RunningStep) -> bool:
+    """Whether the step's function is called in a thread, which can't be ended."""
+    return not _is_async(step.fn) and (step.reconciles or step.call.options.executor != "process")
+
+
 class _LeaseIsGone(BaseException):
     """The worker may start no more steps."""
+
+
+def _call_if_held(owner: StepOwner, function: Callable[[], Any]) -> Any:
+    """In a thread, which may have been long in coming."""
+    if not owner.may_start_steps:
+        raise _LeaseIsGone
+    return function()
+
+
+def _held_until_s(owner: StepOwner) -> float:
+    if not owner.may_start_steps:
+        raise _LeaseIsGone
+    return owner.lease_until_s
 
 
 _OWN_FILES = (__file__, threads.__file__, pool.__file__)
 
 
 class StepTimeout(TimeoutError):
-    """A step took longer than its timeout; `which` is "attempt", or "total" for all its executions together."""
+    """A step took longer than its timeout; `which` is "attempt", "total" for all its executions together, or
+    "heartbeat" where it was silent for too long."""
 
     def __init__(self, message: str, *, which: str = "attempt") -> None:
         super().__init__(message)
         self.which = which
+
+
+def _silent(step: RunningStep) -> StepTimeout:
+    span = step.call.options.heartbeat_timeout
+    assert span is not None
+    return StepTimeout(
+        f"the step gave no sign of life for its heartbeat_timeout of {span.total_seconds():g} s.", which="heartbeat"
+    )
 
 
 def _own_traceback(error: BaseException) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 logger = logging.getLogger("kagzi.execution")
 
 
-def _nothing() -> None:
+async def _nothing() -> None:
     """Nobody wants to know."""
 
 
@@ -62,18 +62,18 @@ class StepThreads:
         function: Callable[[], Any],
         *,
         label: dict[str, str],
-        on_turn: Callable[[], object] = _nothing,
+        on_turn: Callable[[], Awaitable[None]] = _nothing,
         on_begun: Callable[[], object] | None = None,
     ) -> Any:
         """Return what `function` returns, called in a thread with the caller's context variables.
 
-        `on_turn` is called once there is a thread for it, and may raise; `on_begun` on the event loop as the function
+        `on_turn` is awaited once there is a thread for it, and may raise; `on_begun` on the event loop as the function
         begins. `label` names the step where its thread does not come back. Cancelled, it returns at once, and the
         thread goes unheard.
         """
         await self._places.acquire()
         try:
-            on_turn()
+            await on_turn()
         except BaseException:
             self._places.release()
             raise

@@ -85,6 +85,10 @@ class Payloads:
         """The plain JSON value of a stored text, for showing to people. Raises PayloadError if it can't be read."""
         return None if text is None else read_json(self._seal.open(text, "payload"))
 
+    def close(self, json: str, *, where: str) -> str:
+        """The text to store of a JSON text. Raises PayloadError where the codec can't, PayloadTooLarge by its size."""
+        return self._seal.close(json, where)
+
     def _shape(self, annotation: Any, role: Role) -> Shape[Any]:
         try:
             shape = self._shapes.get((annotation, role))

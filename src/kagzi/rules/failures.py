@@ -177,6 +177,24 @@ def run_timeout_error(which: str, *, now: datetime) -> StepError:
     )
 
 
+def interrupted_error(*, attempt: int, cause: StepError | None, now: datetime) -> StepError:
+    """What a step has failed with that is executed at most once, and of whose execution `attempt` nobody knows whether
+    it happened; `cause` is what is known."""
+    known = "" if cause is None else f" ({cause.type}: {shortened(cause.message, limit=_SHORT_MESSAGE_LIMIT)})"
+    context = {"timeout": cause.context["timeout"]} if cause is not None and "timeout" in cause.context else {}
+    return StepError(
+        kind=ErrorKind.INTERRUPTED,
+        type="StepInterrupted",
+        message=(
+            f"execution {attempt} was begun and interrupted{known}, and nobody knows whether it happened, so it was "
+            "not made again. Find out what became of it; given as reconcile=, a function does so by itself."
+        ),
+        context=context,
+        occurred_at=now,
+        causes=() if cause is None else (cause,),
+    )
+
+
 def poison_error(*, crashes: int, now: datetime | None = None) -> StepError:
     """What a run is set aside with that killed its worker `crashes` times in a row."""
     return StepError(

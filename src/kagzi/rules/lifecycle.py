@@ -11,7 +11,7 @@ from kagzi.model.child import ChildOutcome, ChildStart
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.message import Message, Reply
 from kagzi.model.run import RunId, RunStatus
-from kagzi.model.step import FailedAttempt, StepKind, StepRecord, StepStatus
+from kagzi.model.step import FailedAttempt, StartMark, StepKind, StepRecord, StepStatus
 from kagzi.rules.children import error_of
 from kagzi.rules.failures import decode_error, encode_error
 
@@ -76,6 +76,25 @@ def fail_step(run_id: RunId, fence: int, failed: FailedAttempt, *, seq: int, rep
         attempts=failed.attempt,
         started_at=failed.started_at,
     )
+    return Change(run_id=run_id, fence=fence, records=(record,), failed=(failed,), replaces=replaces)
+
+
+def mark_start(run_id: RunId, fence: int, mark: StartMark) -> Change:
+    """A step that is to be executed at most once is about to be."""
+    return Change(run_id=run_id, fence=fence, marks=(mark,))
+
+
+def interrupt_step(run_id: RunId, fence: int, failed: FailedAttempt, *, seq: int, replaces: bool = False) -> Change:
+    """Nobody knows whether a step happened whose execution was begun: it has failed, and stays in doubt."""
+    record = StepRecord(
+        step_id=failed.step_id,
+        seq=seq,
+        status=StepStatus.FAILED,
+        error=failed.error,
+        attempts=failed.attempt,
+        in_doubt=True,
+    )
+    failed = msgspec.structs.replace(failed, in_doubt=True)
     return Change(run_id=run_id, fence=fence, records=(record,), failed=(failed,), replaces=replaces)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kagzi.clock import monotonic
-from kagzi.engine.execution import Execution
 from kagzi.worker.waits import first_of
 
 if TYPE_CHECKING:
@@ -51,8 +50,7 @@ class Draining:
 
     def _begin(self) -> None:
         for step in self._worker.runner.hold():
-            if isinstance(step.owner, Execution):
-                step.owner.unstarted(step)
+            step.owner.unstarted(step)
         for execution in self._worker.slots.executions():
             execution.drain()
 

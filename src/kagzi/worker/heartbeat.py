@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kagzi.engine.execution import Execution
 from kagzi.errors import StoreUnavailable
 from kagzi.model.step import OpenStep
 from kagzi.worker.lease import Lease
@@ -74,19 +73,8 @@ class Heartbeat:
 
     def _open_steps(self) -> tuple[OpenStep, ...]:
         long_ago = self._worker.clock.now() - self._worker.config.heartbeat_interval
-        steps = []
-        for running in self._worker.runner.running:
-            owner = running.owner
-            if running.started_at < long_ago and not running.waits and isinstance(owner, Execution):
-                steps.append(
-                    OpenStep(
-                        run_id=owner.run_id,
-                        fence=owner.fence,
-                        step_id=running.call.step_id,
-                        started_at=running.started_at,
-                        attempts=running.attempt,
-                        earlier_attempts=owner.earlier_attempts(running.call.step_id),
-                        run_attempt=owner.run_attempt,
-                    )
-                )
-        return tuple(steps)
+        return tuple(
+            running.owner.shown(running)
+            for running in self._worker.runner.running
+            if running.started_at < long_ago and not running.waits
+        )

@@ -38,6 +38,11 @@ class Lease:
         return since_boot() < self._deadline
 
     @property
+    def until_s(self) -> float:
+        """When the lease is over, unless it is renewed, by the clock `since_boot`."""
+        return self._deadline
+
+    @property
     def silent_for(self) -> timedelta:
         """How long ago a renewal was sent that the store has answered."""
         return timedelta(seconds=since_boot() - self._renewed_at)

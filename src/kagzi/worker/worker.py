@@ -17,7 +17,7 @@ from typing import Self, assert_never
 
 from kagzi.engine.endings import Ending
 from kagzi.engine.execution import Execution
-from kagzi.engine.runner import StepRunner
+from kagzi.engine.runner import RunningStep, StepRunner
 from kagzi.errors import ConfigError, StoreUnavailable
 from kagzi.model.change import Change
 from kagzi.model.child import Forsaken
@@ -47,6 +47,7 @@ from kagzi.worker.signals import stop_on_signals
 from kagzi.worker.slots import Slots
 from kagzi.worker.surroundings import Surroundings
 from kagzi.worker.suspects import Suspects
+from kagzi.worker.telling import Telling
 from kagzi.worker.vitals import health_port
 from kagzi.worker.waits import completed
 
@@ -83,6 +84,7 @@ class Worker:
         self._claiming = Claiming(self)
         self._mailing = Mailing(self)
         self._deadlines = Deadlines(self)
+        self.telling = Telling(self)
         self._leaving = Leaving(self)
         self._awaiting = AwaitingEvents(self)
         self._distributing = Distributing(self)
@@ -209,6 +211,7 @@ class Worker:
                 "events": self._distributing.run,
                 "waits": self._awaiting.run,
                 "orders": self._retiring.run,
+                "details": self.telling.run,
             },
         )
         try:
@@ -264,6 +267,15 @@ class Worker:
     def may_start_steps(self) -> bool:
         """Whether the worker still holds its lease (P9)."""
         return self._lease.is_held
+
+    @property
+    def lease_until_s(self) -> float:
+        """When the lease is over, unless it is renewed, by the clock `since_boot`."""
+        return self._lease.until_s
+
+    def told(self, running: RunningStep) -> None:
+        """A step's function told how far it is. Safe from any thread."""
+        self.telling.tell(running)
 
     @property
     def silent_for(self) -> timedelta:

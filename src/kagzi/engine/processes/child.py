@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import logging
 import os
 import pickle
@@ -16,6 +17,7 @@ from logging.handlers import QueueHandler
 from typing import Any
 
 from kagzi.authoring.steps import StepInfo, current_step
+from kagzi.clock import since_boot
 from kagzi.engine.processes.errors import depart
 from kagzi.engine.processes.functions import import_main
 from kagzi.engine.processes.messages import (
@@ -28,6 +30,8 @@ from kagzi.engine.processes.messages import (
     Request,
     Returned,
     Setup,
+    Told,
+    TooLate,
     pack,
     unpack,
 )
@@ -35,6 +39,7 @@ from kagzi.errors import PayloadError
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_S = 1.0
+_TELL_EVERY_S = 0.1
 
 
 class _Line:
@@ -97,9 +102,15 @@ def _execute(line: _Line, request: Request) -> Answer:
             import_main(request.main)
         function = request.function.resolve()
         args, kwargs = pickle.loads(request.arguments)  # noqa: S301 - from our own worker, and never stored
+        pulse = _Pulse(line)
+        current_step.set(_Executed(dataclasses.replace(request.info, _beat=pulse.beat)))
         line.send(Begun())
-        current_step.set(_Executed(request.info))
-        value = function(*args, **kwargs)
+        if request.until_s is not None and since_boot() >= request.until_s:
+            return TooLate()
+        try:
+            value = function(*args, **kwargs)
+        finally:
+            pulse.end()
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: they are the step's
         return Raised(depart(error, skip=__file__))
     finally:
@@ -121,6 +132,51 @@ class _Executed:
     def describe(self) -> StepInfo:
         """What the function can know about itself."""
         return self._info
+
+
+class _Pulse:
+    """Signs of life on their way to the worker: a few a second, and the last one always."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+        self._changed = threading.Condition()
+        self._details: str | None = None
+        self._is_due = False
+        self._has_ended = False
+        self._teller: threading.Thread | None = None
+
+    def beat(self, details: str | None) -> None:
+        """Have it told within a tenth of a second. Safe from any thread."""
+        with self._changed:
+            if details is not None:
+                self._details = details
+            if self._teller is None:
+                self._teller = threading.Thread(target=self._tell, name="kagzi-heartbeat", daemon=True)
+                self._teller.start()
+            if not self._is_due:
+                self._is_due = True
+                self._changed.notify()
+
+    def end(self) -> None:
+        """Tell what has not been told, and nothing after."""
+        with self._changed:
+            self._has_ended = True
+            self._send()
+            self._changed.notify()
+
+    def _tell(self) -> None:
+        while not self._has_ended:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_due or self._has_ended)
+                self._send()
+            time.sleep(_TELL_EVERY_S)
+
+    def _send(self) -> None:
+        if self._is_due:
+            self._is_due = False
+            details, self._details = self._details, None
+            with contextlib.suppress(OSError):  # the worker is gone, and so will this process be
+                self._line.send(Told(details))
 
 
 # -- logging -----------------------------------------------------------------------------------------------------

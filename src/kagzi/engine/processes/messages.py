@@ -24,17 +24,28 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Call a function. `arguments` is the pickle of `(args, kwargs)`, to be read once `main` is imported."""
+    """Call a function. `arguments` is the pickle of `(args, kwargs)`, to be read once `main` is imported.
+
+    `until_s` is when it must not be called any more, by the clock `since_boot`, which all processes share.
+    """
 
     function: FunctionName
     arguments: bytes
     main: dict[str, str] | None
     info: StepInfo
+    until_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
     """The function is being called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A sign of life, maybe with details as JSON."""
+
+    details: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,13 @@ class Raised:
     error: TravellingError
 
 
-Answer = Returned | Raised
-FromProcess = Begun | Logged | Answer
+@dataclass(frozen=True, slots=True)
+class TooLate:
+    """The function was not called, as its time was over."""
+
+
+Answer = Returned | Raised | TooLate
+FromProcess = Begun | Told | Logged | Answer
 
 
 def pack(message: Setup | Request | FromProcess) -> bytes:

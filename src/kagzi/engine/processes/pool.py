@@ -6,13 +6,13 @@ import asyncio
 import dataclasses
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kagzi.authoring.steps import StepInfo
 from kagzi.engine.processes.functions import main_module, name_function
-from kagzi.engine.processes.messages import Answer, Raised, Request, Returned
-from kagzi.engine.processes.process import StepProcess, StepProcessDied
+from kagzi.engine.processes.messages import Answer, Raised, Request, Returned, TooLate
+from kagzi.engine.processes.process import Heard, StepProcess, StepProcessDied
 from kagzi.errors import KagziError, PayloadError
 
 _LAST_BREATH_S = 5.0
@@ -35,43 +35,52 @@ class StepProcesses:
         kwargs: dict[str, Any],
         *,
         info: StepInfo,
-        on_turn: Callable[[], object],
+        on_turn: Callable[[], Awaitable[None]],
         on_begun: Callable[[], object] | None = None,
+        on_told: Callable[[str | None], object] | None = None,
+        until_s: Callable[[], float] | None = None,
     ) -> Any:
         """Return or raise what the function does; its exceptions arrive as `errors.TravellingError` says.
 
-        `on_turn` is called once there is a place, and may raise; `on_begun` as the function begins. Cancelled, the
-        process is killed at once.
+        `on_turn` is awaited once there is a place, and may raise; `on_begun` is called as the function begins,
+        `on_told` with what it tells by its heartbeat. Cancelled, the process is killed at once.
+
+        With `until_s` the function is called at most once, and only before that moment, by the clock `since_boot`:
+        where the process comes too late it is asked again, with another moment.
 
         Raises ConfigError where the function can't be found by its name, PayloadError where an argument or the result
         can't travel, StepProcessDied where the process ends in the middle.
         """
         request = _request(fn, args, kwargs, info)
         async with self._places:
-            on_turn()
-            answer = await self._execute(request, on_begun)
+            await on_turn()
+            answer = await self._execute(request, Heard(on_begun, on_told), until_s)
         match answer:
             case Returned(value):
                 return _read(value, info.name)
             case Raised(error):
                 raise error.arrive()
 
-    async def _execute(self, request: Request, on_begun: Callable[[], object] | None) -> Answer:
+    async def _execute(self, request: Request, heard: Heard, until_s: Callable[[], float] | None) -> Answer:
         while True:
+            if until_s is not None:
+                request = dataclasses.replace(request, until_s=until_s())
             idle = self._idle_one()
             process = idle or self._new_one()
             try:
-                answer = await process.execute(request, on_begun=on_begun)
+                answer = await process.execute(request, heard=heard)
             except StepProcessDied:
                 process.kill()
-                if process.has_begun or idle is None:
+                # What was not heard of a death may have been on its way.
+                if process.has_begun or idle is None or until_s is not None:
                     raise
                 continue  # it had died since its last step: nothing of this one was executed
             except BaseException:
                 process.kill()
                 raise
             self._idle.append(process)
-            return answer
+            if not isinstance(answer, TooLate):
+                return answer
 
     async def close(self) -> None:
         """Kill all processes and wait until they are gone."""
@@ -110,7 +119,7 @@ def _request(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
         function=function,
         arguments=arguments,
         main=main_module(function.module.encode(), arguments, step=info.name),
-        info=dataclasses.replace(info, _cancelled=_never),
+        info=dataclasses.replace(info, _cancelled=_never, _beat=_untold),
     )
 
 
@@ -130,3 +139,7 @@ def _processors() -> int:
 
 def _never() -> bool:
     return False
+
+
+def _untold(details: str | None) -> None:
+    """Told by the process in its own way."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kagzi.engine.processes.messages import (
     LENGTH,
@@ -23,6 +23,8 @@ from kagzi.engine.processes.messages import (
     Request,
     Returned,
     Setup,
+    Told,
+    TooLate,
     pack,
     unpack,
 )
@@ -52,6 +54,16 @@ class StepProcessDied(RuntimeError):
     """The process that executed a step ended in the middle of it."""
 
 
+class Heard(NamedTuple):
+    """Who is told what a process says before it answers: that its function begins, and its signs of life."""
+
+    begun: Callable[[], object] | None = None
+    told: Callable[[str | None], object] | None = None
+
+
+_NOBODY = Heard()
+
+
 class StepProcess:
     """A Python process that executes one function at a time. It is there until `kill` or an end of its own; `ended`
     waits for either."""
@@ -66,7 +78,7 @@ class StepProcess:
         self._connected = asyncio.Event()
         self._killed = False
         self._answer: asyncio.Future[Answer | StepProcessDied] | None = None
-        self._on_begun: Callable[[], object] | None = None
+        self._heard = _NOBODY
         self._life = asyncio.get_running_loop().create_task(self._live(), name=f"kagzi-process-{popen.pid}")
 
     @classmethod
@@ -105,13 +117,13 @@ class StepProcess:
         """Whether nothing is left of it."""
         return self._life.done()
 
-    async def execute(self, request: Request, *, on_begun: Callable[[], object] | None = None) -> Answer:
-        """Have a function called there, and wait for what comes of it; `on_begun` is called as it begins.
+    async def execute(self, request: Request, *, heard: Heard = _NOBODY) -> Answer:
+        """Have a function called there, and wait for what comes of it.
 
         Raises StepProcessDied where the process ends meanwhile. Then, or cancelled, it is of no use any more: kill it.
         """
         loop = asyncio.get_running_loop()
-        self._on_begun, self.has_begun = on_begun, False
+        self._heard, self.has_begun = heard, False
         answer: asyncio.Future[Answer | StepProcessDied] = loop.create_future()
         self._answer = answer
         asked_at = loop.time()
@@ -132,7 +144,7 @@ class StepProcess:
             return outcome
         finally:
             sending.cancel()
-            self._answer = self._on_begun = None
+            self._answer, self._heard = None, _NOBODY
 
     def kill(self) -> None:
         """End the process and what it has started, whatever they are doing."""
@@ -196,14 +208,17 @@ class StepProcess:
         match message:
             case Begun():
                 self.has_begun = True
-                if self._on_begun is not None:
-                    self._on_begun()
+                if self._heard.begun is not None:
+                    self._heard.begun()
+            case Told(details):
+                if self._heard.told is not None:
+                    self._heard.told(details)
             case Logged(fields):
                 record = logging.makeLogRecord(fields)
                 target = logging.getLogger(record.name)
                 if target.isEnabledFor(record.levelno):
                     target.handle(record)
-            case Returned() | Raised():
+            case Returned() | Raised() | TooLate():
                 if self._answer is not None and not self._answer.done():
                     self._answer.set_result(message)
 

@@ -1,0 +1,191 @@
+"""Steps that are executed at most once: a durable mark before each execution, and what is done where one is found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, Protocol
+
+from kagzi.authoring.calls import StepCall
+from kagzi.authoring.options import NOT_EXECUTED
+from kagzi.engine.processes.process import StepProcessDied
+from kagzi.engine.recording import Consequence, Marked, Recorder
+from kagzi.engine.runner import MarkedStep, Reconciliation, RunningStep, StepTimeout, runs_in_thread
+from kagzi.model.change import Change
+from kagzi.model.step import OpenStep
+
+_LOOK_S = 0.05
+
+
+class Owner(Protocol):
+    """The execution of their run."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+
+    @property
+    def may_start_steps(self) -> bool:
+        """Whether the worker still holds its lease (P9)."""
+
+    @property
+    def lease_until_s(self) -> float:
+        """When the worker's lease is over, unless it is renewed, by the clock `since_boot`."""
+
+    def now(self) -> datetime:
+        """The store's time."""
+
+    def launch(self, running: RunningStep) -> None:
+        """Execute a step."""
+
+    def forget(self, running: RunningStep) -> bool:
+        """Execute a step no more; False where nobody waits for it."""
+
+    def awaits(self, running: RunningStep) -> bool:
+        """Whether the step is still to be executed."""
+
+    def submit(self, change: Change, consequence: Consequence) -> None:
+        """Have a change committed, and then what follows from it."""
+
+    def settled(self, running: RunningStep, value: Any) -> None:
+        """The function returned."""
+
+    def failed(self, running: RunningStep, error: BaseException) -> None:
+        """The function raised."""
+
+    def abandoned(self, running: RunningStep) -> None:
+        """The step could not be started."""
+
+    def unstarted(self, running: RunningStep) -> None:
+        """The step gets no turn here."""
+
+    def told(self, running: RunningStep) -> None:
+        """The function told something."""
+
+    def shown(self, running: RunningStep) -> OpenStep:
+        """The step, to be made visible."""
+
+    async def room(self) -> None:
+        """Wait while the journal is full."""
+
+
+class Once:
+    """Stands between the executions of such steps and their run: it marks them, and judges what they come to.
+
+    A step is in doubt from its mark until an outcome is recorded. What its function returns or raises is an outcome;
+    a death of its worker, its process or its time is none. In doubt it is not executed, but its `reconcile` is asked,
+    or it fails as interrupted.
+    """
+
+    __slots__ = ("_owner", "_recorder")
+
+    def __init__(self, owner: Owner, recorder: Recorder) -> None:
+        self._owner = owner
+        self._recorder = recorder
+
+    def execute(self, call: StepCall[Any]) -> None:
+        """Execute a step under a mark, or settle the doubt that a claim has found it in."""
+        if not self._recorder.is_in_doubt(call.step_id):
+            self._begin(call)
+        elif call.options.reconcile is not None:
+            self._reconcile(call)
+        else:
+            self._owner.submit(*self._recorder.interruption(call, attempt=self._recorder.attempt(call.step_id)))
+
+    def _begin(self, call: StepCall[Any]) -> None:
+        attempt = self._recorder.attempt(call.step_id)
+        self._owner.launch(MarkedStep(self, call, attempt=attempt, started_at=self._owner.now(), mark=self._mark))
+
+    def _reconcile(self, call: StepCall[Any]) -> None:
+        attempt = self._recorder.attempt(call.step_id)
+        self._owner.launch(Reconciliation(self, call, attempt=attempt, started_at=self._owner.now()))
+
+    async def _mark(self, running: RunningStep) -> None:
+        """Return once it is durable, under our fence, that the step is about to be executed, and we may do so."""
+        marked = Marked(asyncio.get_running_loop().create_future())
+        if self._owner.awaits(running):  # if not, its task is being cancelled
+            self._owner.submit(self._recorder.start_mark(running), marked)
+        await marked.known
+        # A worker that was frozen, or had lost its database, may have been declared dead: then somebody else asks what
+        # became of this execution. It begins only while that can't be, and is known not to have begun before.
+        while not self._owner.may_start_steps:  # noqa: ASYNC110 - the lease tells nobody that it was renewed
+            await asyncio.sleep(_LOOK_S)
+
+    # -- what comes of them (StepOwner) ------------------------------------------------------------------------
+
+    def settled(self, running: RunningStep, value: Any) -> None:
+        """The function returned: it happened. Or it was found out what did."""
+        call = running.call
+        if running.reconciles and value is NOT_EXECUTED:
+            if self._owner.forget(running):
+                self._begin(call)
+            return
+        if not self._owner.forget(running):
+            return
+        try:
+            written = self._recorder.result(running, value)
+        except Exception as error:  # PayloadError, ConfigError, or what a type's own hooks raise
+            # It has happened, so it must not be executed again, whatever a policy says.
+            written = self._recorder.interruption(call, attempt=running.attempt, error=error)
+        self._owner.submit(*written)
+
+    def failed(self, running: RunningStep, error: BaseException) -> None:
+        """The function raised, which is an outcome; or it was ended, or could not be found out about."""
+        call = running.call
+        if running.reconciles:
+            if self._owner.forget(running):
+                self._owner.submit(*self._recorder.failure(running, error, in_doubt=True))
+        elif type(error) is not StepTimeout and type(error) is not StepProcessDied:
+            self._owner.failed(running, error)
+        elif self._owner.forget(running):
+            # A thread can't be ended: it may still do what its reconcile would say has not been done.
+            if call.options.reconcile is None or runs_in_thread(running):
+                self._owner.submit(*self._recorder.interruption(call, attempt=running.attempt, error=error))
+            else:
+                self._reconcile(call)
+
+    def abandoned(self, running: RunningStep) -> None:
+        """The step could not be started, as the lease is gone."""
+        self._owner.abandoned(running)
+
+    def unstarted(self, running: RunningStep) -> None:
+        """The step was waiting for its turn, and not marked yet, when the worker began to drain."""
+        self._owner.unstarted(running)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._owner.run_id
+
+    @property
+    def may_start_steps(self) -> bool:
+        """Whether the worker still holds its lease (P9)."""
+        return self._owner.may_start_steps
+
+    @property
+    def lease_until_s(self) -> float:
+        """When the worker's lease is over, unless it is renewed."""
+        return self._owner.lease_until_s
+
+    def now(self) -> datetime:
+        """The store's time."""
+        return self._owner.now()
+
+    def told(self, running: RunningStep) -> None:
+        """The function told something."""
+        self._owner.told(running)
+
+    def shown(self, running: RunningStep) -> OpenStep:
+        """The step, to be made visible."""
+        return self._owner.shown(running)
+
+    async def room(self) -> None:
+        """Wait while the journal is full."""
+        await self._owner.room()
+
+    async def transact(
+        self, running: RunningStep, call: Callable[[RunningStep, Any], Coroutine[Any, Any, Any]]
+    ) -> None:
+        """Transactions have their effect once by themselves."""
+        raise NotImplementedError(running.call.name)
