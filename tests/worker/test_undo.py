@@ -482,6 +482,77 @@ async def test_another_worker_goes_on_undoing(kagzi: Kagzi, world: World) -> Non
     assert world.undone == ["undo pack", "undo charge", "undo stock"]
 
 
+async def test_what_was_undone_is_done_again_where_the_run_goes_on_by_hand(kagzi: Kagzi, world: World) -> None:
+    keys: list[str] = []
+    carriers: list[str] = []
+
+    async def charge(name: str) -> str:
+        keys.append(step_info().idempotency_key)
+        return await world.do(name)
+
+    async def refund(receipt: str, name: str) -> None:
+        keys.append(step_info().idempotency_key)
+        await world.undo(receipt, name)
+
+    async def ship() -> str:
+        if not carriers:
+            raise LookupError("no carrier")
+        return carriers.pop()
+
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> str:
+        await ctx.step("note", world.do, "note")
+        await ctx.options(undo=world.undo).step("stock", world.do, "stock")
+        await ctx.options(undo=refund).step("charge", charge, "charge")
+        return await ctx.step("ship", ship)
+
+    world.troubles["stock"] = 1  # which stays reserved
+    async with kagzi, kagzi.create_worker():
+        handle = await order.start()
+        await the_failure_of(handle)
+        await handle.retry()
+        await the_failure_of(handle)
+        carriers.append("parcel")
+        await handle.retry()
+        assert await handle.result(timeout=30) == "parcel"
+        history = [each.step_id for each in await handle.history()]
+
+    first = ["do note", "do stock", "do charge", "undo charge", "fail stock"]
+    assert world.log == [*first, "do charge", "undo charge", "undo stock", "do stock", "do charge"]
+    assert len(set(keys)) == 5, "whoever knows a key takes it for what was done before"
+    assert len(history) == len(set(history))
+
+
+async def test_a_run_that_goes_on_by_hand_after_undoing_can_change_its_worker(kagzi: Kagzi, world: World) -> None:
+    gates, keys = Gates(), list[str]()
+
+    async def charge(name: str) -> str:
+        keys.append(step_info().idempotency_key)
+        if len(keys) > 1:
+            await gates.enter(name)
+        return await world.do(name)
+
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> None:
+        await ctx.options(undo=world.undo).step("charge", charge, "charge")
+        if ctx.attempt == 1:
+            raise LookupError("not there")
+
+    async with kagzi:
+        handle = await order.start()
+        async with kagzi.create_worker(graceful_shutdown_timeout=0.1):
+            await the_failure_of(handle)
+            await handle.retry()
+            await gates.reached("charge")
+        gates.open_all()
+        async with kagzi.create_worker():
+            await handle.result(timeout=30)
+
+    assert len(keys) == 3
+    assert keys[0] != keys[1]
+    assert keys[1] == keys[2], "whoever executes it then"
+
+
 # -- faces ---------------------------------------------------------------------------------------------------------
 
 

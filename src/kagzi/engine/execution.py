@@ -227,6 +227,10 @@ class Execution:
         """A step's function told how far it is. Safe from any thread."""
         self._host.told(running)
 
+    def undone_at(self, step_id: str) -> int:
+        """Where in the record an earlier attempt of the run has undone the step; 0 for nowhere."""
+        return self._recorder.undone_at(step_id) if self._recorder.is_redoing else 0
+
     async def room(self) -> None:
         """Wait while the journal is full."""
         await self._host.journal.room()

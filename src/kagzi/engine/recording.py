@@ -34,6 +34,7 @@ from kagzi.rules import failures, lifecycle
 from kagzi.rules.children import decode_outcome
 from kagzi.rules.classification import Classifier
 from kagzi.rules.retries import Attempts, next_wait, retrying
+from kagzi.rules.undoing import still_done, undone_at
 
 logger = logging.getLogger("kagzi.execution")
 
@@ -126,7 +127,8 @@ class Recorder:
 
     In a later attempt of the run it also has what the earlier ones finished, to be handed out again: each gets a new
     place in the order, as this attempt may ask in another. `is_untried` says that no step has failed so far and that
-    nothing was finished earlier: every step can be executed at once, for the first time.
+    nothing was finished earlier: every step can be executed at once, for the first time. `is_redoing` says that an
+    earlier attempt ended with undoing its steps.
     """
 
     __slots__ = (
@@ -137,6 +139,7 @@ class Recorder:
         "_receivers",
         "_steps_left",
         "_tries",
+        "is_redoing",
         "is_untried",
         "seq",
     )
@@ -145,13 +148,14 @@ class Recorder:
         self._claim = claim
         self._around = surroundings
         self._tries: dict[str, Tries] = claim.tries
-        self._earlier = claim.earlier
+        self.is_redoing = lifecycle.ENDING in claim.earlier
+        self._earlier = still_done(claim.earlier) if self.is_redoing else claim.earlier
         self._is_later_attempt = claim.reopened_seq > 0
         self.is_untried = not claim.tries and not claim.earlier
         self.seq = claim.history[-1].seq if claim.history else claim.reopened_seq
         self._receivers = _receivers(claim) if claim.earlier else {}
         self._steps_left = (
-            sum(record.kind is StepKind.STEP for record in claim.earlier.values()) if claim.earlier else 0
+            sum(record.kind is StepKind.STEP for record in self._earlier.values()) if claim.earlier else 0
         )
 
     def attempt(self, step_id: str) -> int:
@@ -506,6 +510,10 @@ class Recorder:
     def is_retraced(self) -> bool:
         """Whether every step that earlier attempts of the run have finished has been handed out."""
         return self._steps_left <= 0
+
+    def undone_at(self, step_id: str) -> int:
+        """Where the step was undone, or the undo done, in an earlier attempt of the run; 0 for nowhere."""
+        return undone_at(step_id, self._claim.earlier)
 
     def finished_earlier(self, step_id: str, kind: StepKind) -> StepRecord | None:
         """What an earlier attempt of the run recorded for this operation."""

@@ -49,6 +49,9 @@ class StepOwner(Protocol):
     def shown(self, running: RunningStep) -> OpenStep:
         """The step, to be made visible."""
 
+    def undone_at(self, step_id: str) -> int:
+        """Where in the record an earlier attempt of the run has undone the step; 0 for nowhere."""
+
     def settled(self, running: RunningStep, value: Any) -> None:
         """The function returned `value`."""
 
@@ -146,12 +149,13 @@ class RunningStep:
     def describe(self) -> StepInfo:
         """What the step's function can know about itself."""
         run_id, step_id = self.owner.run_id, self.call.step_id
+        key, undone_at = self.call.options.key or f"{run_id}:{step_id}", self.owner.undone_at(step_id)
         return StepInfo(
             run_id=run_id,
             step_id=step_id,
             name=self.call.name,
             attempt=self.attempt,
-            idempotency_key=self.call.options.key or f"{run_id}:{step_id}",
+            idempotency_key=f"{key}:{undone_at}" if undone_at else key,
             heartbeat_details=None if self.pulse is None else self.pulse.earlier_details,
             _cancelled=lambda: self.stopped or self.overdue,
             _beat=self.beat,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kagzi.model.error import StepError
-from kagzi.model.step import step_name
+from kagzi.model.step import StepKind, StepRecord, step_name
 from kagzi.rules.failures import decode_error, encode_error
 
 _TOLD = 500
+_SCOPE = "undo."
 
 
 def undo_name(name: str) -> str:
@@ -21,7 +22,7 @@ def undo_id(step_id: str) -> str:
     """The identity of a step's undo. Tasks have numbers for scopes, so no other operation has it."""
     name = step_name(step_id)
     scope, occurrence = step_id[: step_id.index("/")], step_id[step_id.rindex("#") :]
-    return f"undo.{scope}/{undo_name(name)}{occurrence}"
+    return f"{_SCOPE}{scope}/{undo_name(name)}{occurrence}"
 
 
 def with_failed_undos(error: str, failed: Iterable[tuple[str, StepError]]) -> str:
@@ -31,3 +32,22 @@ def with_failed_undos(error: str, failed: Iterable[tuple[str, StepError]]) -> st
         return error
     own = decode_error(error)
     return encode_error(replace(own, context={**own.context, "failed_undos": told}))
+
+
+def still_done(earlier: Mapping[str, StepRecord]) -> dict[str, StepRecord]:
+    """What earlier attempts of a run have finished and not undone: the rest is done again where it is asked for."""
+    return {
+        step_id: record
+        for step_id, record in earlier.items()
+        if record.kind is not StepKind.STEP
+        or not (step_id.startswith(_SCOPE) or undone_at(step_id, earlier) > record.seq)
+    }
+
+
+def undone_at(step_id: str, earlier: Mapping[str, StepRecord]) -> int:
+    """The place of the record that a step was undone by, or an undo done, in an earlier attempt of its run; 0 for none.
+
+    Neither is the same as before once it is done again, to whoever knows it by its idempotency key.
+    """
+    record = earlier.get(step_id if step_id.startswith(_SCOPE) else undo_id(step_id))
+    return 0 if record is None else record.seq
