@@ -66,6 +66,9 @@ class Owner(Protocol):
     def shown(self, running: RunningStep) -> OpenStep:
         """The step, to be made visible."""
 
+    def undone_at(self, step_id: str) -> int:
+        """Where an earlier attempt of the run has undone the step; 0 for nowhere."""
+
     async def room(self) -> None:
         """Wait while the journal is full."""
 
@@ -179,6 +182,10 @@ class Once:
     def shown(self, running: RunningStep) -> OpenStep:
         """The step, to be made visible."""
         return self._owner.shown(running)
+
+    def undone_at(self, step_id: str) -> int:
+        """Where an earlier attempt of the run has undone the step; 0 for nowhere."""
+        return self._owner.undone_at(step_id)
 
     async def room(self) -> None:
         """Wait while the journal is full."""
