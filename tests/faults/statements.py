@@ -19,6 +19,8 @@ class Verb(Enum):
     COMPLETION = "completion"
     HEARTBEAT = "heartbeat"
     POST = "post"
+    PAUSE = "pause"
+    RESUME = "resume"
     COMMIT = "commit"
 
 
@@ -31,6 +33,8 @@ def verb_of(sql: str, arguments: bytes) -> Verb | None:
         return Verb.START
     if "judged AS MATERIALIZED" in sql and 'INSERT INTO "kagzi".messages' in sql:
         return Verb.POST
+    if "judged AS MATERIALIZED" in sql and "paused_at = " in sql:
+        return Verb.RESUME if "paused_at = NULL" in sql else Verb.PAUSE
     if "status = 'RUNNING', fence = w.fence + 1" in sql:
         return Verb.CLAIM
     if "marked AS" in sql and b'"attempt":' in arguments and b'"message":' not in arguments:

@@ -22,7 +22,7 @@ from kagzi.rules.failures import cancelled_error, encode_error
 from kagzi.store.protocol import Store
 
 BATCH = 500
-"""Runs to a transaction: their locks are held for some ten milliseconds, and 100,000 runs are 200 of them."""
+"""Runs to a transaction: their locks are held for some tens of milliseconds, and 100,000 runs are 200 of them."""
 
 _ENDED = (RunStatus.FAILED, RunStatus.CANCELLED)
 
