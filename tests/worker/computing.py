@@ -136,6 +136,30 @@ def note_and_die(folder: str) -> str:
     os._exit(3)
 
 
+@step(executor="process")
+def tell_and_fail() -> Any:
+    """Tell much, and fail twice."""
+    info = step_info()
+    for page in range(10):
+        info.heartbeat({"page": page, "of": info.attempt})
+    if info.attempt < 3:
+        raise ConnectionError("lost")
+    return info.heartbeat_details
+
+
+@step(executor="process")
+def fall_silent(folder: str) -> Any:
+    """Tell something, and then compute for ever; the second time give what was told."""
+    info = step_info()
+    if info.attempt > 1:
+        return info.heartbeat_details
+    for page in range(3):
+        info.heartbeat(page)
+        time.sleep(0.15)
+    while True:
+        pass
+
+
 @step("told", executor="process")
 def tell() -> list[Any]:
     told = step_info()

@@ -80,7 +80,7 @@ def show(which: str) -> None:
         echo_json(run_as_json(run) | {"steps": [step_as_json(step) for step in steps]})
         return
     _show_run(run)
-    _show_steps(steps)
+    _show_steps(run, steps)
     if run.error is not None and run.error.type != "DivergenceError":  # what it waits for says all of that
         _show_error(run.error)
 
@@ -141,12 +141,15 @@ def _show_run(run: Run) -> None:
         echo_lines(f"{what}: {value_text(message.value, limit=80)}", first="" if number else "mailbox", width=11)
 
 
-def _show_steps(steps: list[Step]) -> None:
+def _show_steps(run: Run, steps: list[Step]) -> None:
     from kagzi.cli.watching import step_line
 
     click.echo()
     for step in steps:
         click.echo(f"  {step_line(step)}")
+        if step.heartbeat_details is not None and step.finished_at is None:
+            at = clock_time(step.heartbeat_at or step.started_at or run.created_at)
+            click.echo(f"      {at}  heartbeat  {value_text(step.heartbeat_details, limit=200)}")
         for failed in step.failed_attempts:
             if failed.error != step.error:
                 error = f"{printable(failed.error.type)}: {printable(failed.error.message)}  ({failed.error.kind})"

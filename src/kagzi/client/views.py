@@ -14,6 +14,7 @@ from kagzi.model.run import MessageKind, Run, RunStatus, StoredRun, Undelivered
 from kagzi.model.step import Attempt, Step, StepStatus, StoredAttempt, StoredStep, step_name
 from kagzi.model.worker import RegisteredWorker, StoredWorker
 from kagzi.payloads import Payloads
+from kagzi.rules import waiting
 from kagzi.rules.failures import decode_error
 from kagzi.rules.retries import retrying
 
@@ -27,8 +28,8 @@ def as_run(
 ) -> Run:
     """A run for people; what can't be decoded is None, and `unreadable` says why.
 
-    What it waits for is what it parked with, or else those of its `open_steps` that are retrying: then it is, or was,
-    in a worker's memory.
+    What it waits for is what it parked with, or else those of its `open_steps` that are retrying, or have told how far
+    they are: then it is, or was, in a worker's memory.
     """
     faults: list[str] = []
 
@@ -69,7 +70,8 @@ def as_run(
         started_at=stored.started_at,
         finished_at=stored.finished_at,
         wake_at=_wakes(stored),
-        waiting_for=_waits(stored.waits, faults) or _retries(open_steps, attempt=stored.attempts),
+        waiting_for=_waits(stored.waits, faults)
+        or (*_retries(open_steps, attempt=stored.attempts), *_heartbeats(open_steps, payloads)),
         worker_id=stored.worker_id or stored.worker_key,
         parent_run_id=stored.parent_run_id,
         tags=stored.tags,
@@ -96,16 +98,19 @@ def as_step(
 
     `failed` are its executions that failed; `is_over` says that its run has ended, and so what is still open.
     """
-    try:
-        output = payloads.show(stored.output)
-    except PayloadError:
-        output = None
+
+    def show(text: str | None) -> Any:
+        try:
+            return payloads.show(text)
+        except PayloadError:
+            return None
+
     return Step(
         step_id=stored.step_id,
         name=_name(stored.step_id),
         kind=stored.kind,
         status=StepStatus.CANCELLED if is_over and stored.seq is None else stored.status,
-        output=output,
+        output=show(stored.output),
         error=None if stored.error is None else decode_error(stored.error),
         attempts=stored.attempts,
         started_at=stored.started_at,
@@ -116,6 +121,8 @@ def as_step(
         failed_attempts=tuple(
             Attempt(attempt=each.attempt, error=decode_error(each.error or ""), at=each.at) for each in failed
         ),
+        heartbeat_details=show(stored.heartbeat_details),
+        heartbeat_at=stored.heartbeat_at,
     )
 
 
@@ -138,6 +145,12 @@ def _retries(open_steps: Sequence[StoredStep], *, attempt: int) -> tuple[str, ..
         for step in open_steps
         if step.status is StepStatus.RETRYING and step.wake_at is not None and step.run_attempt == attempt
     )
+
+
+def _heartbeats(open_steps: Sequence[StoredStep], payloads: Payloads) -> tuple[str, ...]:
+    """The steps that are executing and have told how far they are."""
+    executing = (step for step in open_steps if step.status is StepStatus.RUNNING and step.heartbeat_at is not None)
+    return tuple(waiting.told(as_step(step, payloads)) for step in executing)
 
 
 def as_worker(stored: StoredWorker) -> RegisteredWorker:

@@ -365,7 +365,7 @@ class StepRunner:
         except TimeoutError as error:
             if watch is not None and watch.limit.expired():
                 step.overdue = True
-                raise _silent(step) from error
+                raise silent(step) from error
             if bound is None or not limit.expired():
                 raise
             step.overdue = True
@@ -462,7 +462,8 @@ class StepTimeout(TimeoutError):
         self.which = which
 
 
-def _silent(step: RunningStep) -> StepTimeout:
+def silent(step: RunningStep) -> StepTimeout:
+    """The error of a step that gave no sign of life for too long."""
     span = step.call.options.heartbeat_timeout
     assert span is not None
     return StepTimeout(

@@ -58,7 +58,8 @@ class Step:
 
     `attempts` counts executions. A RETRYING step is executed again at `wake_at`, `max_attempts` times in all (None:
     without a limit, or finished). `failed_attempts` are those that failed, oldest first; only `WorkflowHandle.history`
-    fills it.
+    fills it. `heartbeat_at` is when its function last gave a sign of life, as far as that is stored, and
+    `heartbeat_details` what it told last.
     """
 
     step_id: str
@@ -74,6 +75,8 @@ class Step:
     child_run_id: str | None = None
     max_attempts: int | None = None
     failed_attempts: tuple[Attempt, ...] = ()
+    heartbeat_details: Any = None
+    heartbeat_at: datetime | None = None
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from kagzi.model.run import TERMINAL, Run, RunStatus
 from kagzi.model.step import Step, StepKind, StepStatus
 from kagzi.model.worker import RegisteredWorker
 
 CHILDREN_SHOWN = 10
+
+_DETAILS_SHOWN = 200
 
 
 def with_statuses(texts: Iterable[str], children: Mapping[str, RunStatus]) -> list[str]:
@@ -114,11 +118,31 @@ def _in_hand(run: Run, open_steps: Sequence[Step], workers: Sequence[RegisteredW
         f"{step.kind.lower()} {step.name!r}, which {name} executes since {_when(step.started_at)}"
         + (f", {_span(now - step.started_at)}" if step.started_at is not None else "")
         + (f" (attempt {step.attempts})" if step.attempts > 1 else "")
+        + _heartbeat(step, now)
         for step in executing
     ]
     texts += children[:CHILDREN_SHOWN]
-    texts += run.waiting_for
+    texts += [text for text in run.waiting_for if text not in {told(step) for step in executing}]
     return texts or [f"{name}, which has it in memory: no step has been executing for longer than a heartbeat"]
+
+
+def told(step: Step) -> str:
+    """What a run waits for whose step is executing and gives signs of life."""
+    details = "" if step.heartbeat_details is None else f": {_json(step.heartbeat_details)}"
+    return f"step {step.name!r}, whose last heartbeat was at {_when(step.heartbeat_at)}{details}"
+
+
+def _heartbeat(step: Step, now: datetime) -> str:
+    if step.heartbeat_at is None:
+        return ""
+    details = "" if step.heartbeat_details is None else f": {_json(step.heartbeat_details)}"
+    return f"; its last heartbeat was {_span(now - step.heartbeat_at)} ago{details}"
+
+
+def _json(value: Any) -> str:
+    """On one line, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _DETAILS_SHOWN else f"{text[: _DETAILS_SHOWN - 3]}..."
 
 
 def _serves(worker: RegisteredWorker, run: Run) -> bool:

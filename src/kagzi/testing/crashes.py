@@ -19,10 +19,12 @@ from kagzi.testing.witness import Died, Fuse, Moment, Witness
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrashReport:
-    """What `crash_everywhere` did: the durable writes of the reference, in order, and how many workers it killed."""
+    """What `crash_everywhere` did: the durable writes of the reference, in order, how many workers it killed, and the
+    names of the steps that were interrupted by that, as they are executed at most once."""
 
     writes: tuple[str, ...]
     crashes: int
+    interrupted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +71,16 @@ class Rehearsal:
         expected = await self._execute(reference)
         if expected.status is RunStatus.SLEEPING:
             raise AssertionError(f"workflow {self._definition.name!r}, without any crash, was {expected}")
-        crashes = 0
+        crashes, interrupted = 0, set[str]()
         for number, moment in product(range(1, len(reference.writes) + 1), Moment):
             witness = Witness(Fuse(number, moment))
             found = await self._execute(witness)
             crashes += witness.death is not None
-            faults = _compare(expected, found) + _compare_steps(reference, witness)
+            interrupted |= witness.interrupted
+            faults = _compare(expected, found, witness) + _compare_steps(reference, witness)
             if faults:
                 raise AssertionError(self._report(reference, witness, faults))
-        return CrashReport(writes=tuple(reference.writes), crashes=crashes)
+        return CrashReport(writes=tuple(reference.writes), crashes=crashes, interrupted=tuple(sorted(interrupted)))
 
     async def _execute(self, witness: Witness) -> _Outcome:
         """Execute the run to its end on a stage of its own; another worker takes over where one dies."""
@@ -117,8 +120,10 @@ class Rehearsal:
         return "\n".join(lines)
 
 
-def _compare(expected: _Outcome, found: _Outcome) -> list[str]:
-    return [] if expected == found else [f"expected: {expected}", f"found:    {found}"]
+def _compare(expected: _Outcome, found: _Outcome, witness: Witness) -> list[str]:
+    if expected == found or (witness.interrupted and found.status.is_terminal):
+        return []
+    return [f"expected: {expected}", f"found:    {found}"]
 
 
 def _compare_steps(reference: Witness, witness: Witness) -> list[str]:
@@ -127,9 +132,14 @@ def _compare_steps(reference: Witness, witness: Witness) -> list[str]:
         for step_id in witness.called_again
     ]
     faults += [
-        f"step {step_id!r} was executed, which the execution without a crash never did."
-        for step_id in sorted(witness.steps_called - reference.steps_called)
+        f"step {step_id!r} was executed a second time, though it is to be executed at most once."
+        for step_id in witness.called_twice
     ]
+    if not witness.interrupted:  # what a workflow does about that is for it to decide
+        faults += [
+            f"step {step_id!r} was executed, which the execution without a crash never did."
+            for step_id in sorted(witness.steps_called - reference.steps_called)
+        ]
     return faults
 
 

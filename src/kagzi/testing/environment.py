@@ -88,14 +88,17 @@ class Environment:
 
     # -- steps -------------------------------------------------------------------------------------------------
 
-    def mock(self, step_name: str, stand_in: Any = None) -> Mock:
+    def mock(self, step_name: str, stand_in: Any = None, *, reconcile: Any = None) -> Mock:
         """Put `stand_in` in the place of every step of this name, from now on, and return a record of its calls.
 
         A function, async or plain, is called with the step's arguments, on the event loop: it must not block. An
         exception is raised. Anything else is the step's result. The result is stored as that of the step's own
         function, by its annotation.
+
+        `reconcile` is put in the place of the step's `reconcile` in the same way; without one that stays as it is.
         """
-        mock = self._mocks[step_name] = Mock(step_name, stand_in)
+        asked = None if reconcile is None else Mock(step_name, reconcile)
+        mock = self._mocks[step_name] = Mock(step_name, stand_in, asked)
         return mock
 
     # -- crashes -----------------------------------------------------------------------------------------------
@@ -106,7 +109,8 @@ class Environment:
         Executes it once to its end, as reference, and then again for each of that execution's durable writes, killing
         the worker just before the write and just after it; another worker recovers the run. Time passes by itself
         wherever a run waits for it. The outcome must be that of the reference each time, and no step may be called
-        again once its result was durable, or for the first time.
+        again once its result was durable, or for the first time. A step that is executed at most once, and has no
+        `reconcile`, is interrupted by some crashes: then the run may end otherwise, and no step be called twice.
 
         Every execution has a store of its own; mocks apply. Steps run many times, with all that they do to the world:
         mock those whose effects matter. Steps must give the same each time, or the outcomes differ for good reason.

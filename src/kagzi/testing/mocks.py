@@ -9,11 +9,13 @@ from typing import Any
 class Mock:
     """What is called instead of a step's function; records its calls.
 
-    `calls` holds `(args, kwargs)` of each, in order.
+    `calls` holds `(args, kwargs)` of each, in order. `reconcile` is what is called instead of the step's own one, None
+    where that is used.
     """
 
-    def __init__(self, name: str, stand_in: Any) -> None:
+    def __init__(self, name: str, stand_in: Any, reconcile: Mock | None = None) -> None:
         self.name = name
+        self.reconcile = reconcile
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self._stand_in = stand_in
 

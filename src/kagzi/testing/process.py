@@ -57,6 +57,7 @@ class Process:
         self._clock = clock
         self.worker = Worker(self.connection, configure(options, kagzi.settings))
         self.worker.runner = self.steps
+        self.worker.telling.pause_s = 0.0  # real time, in which nothing else happens
         self._life: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:

@@ -11,7 +11,7 @@ from kagzi.app.kagzi import Kagzi
 from kagzi.authoring.durations import Duration, after, as_duration
 from kagzi.authoring.steps import current_step
 from kagzi.clock import monotonic
-from kagzi.engine.runner import RunningStep, StepTimeout
+from kagzi.engine.runner import RunningStep, StepTimeout, silent
 from kagzi.errors import KagziError
 from kagzi.model.worker import Beat, RecoveryPolicy
 from kagzi.rules.failures import encode_error, poison_error
@@ -116,18 +116,18 @@ class Stage:
         return min((moment for moment in moments if moment is not None), default=None)
 
     async def sleep(self, duration: Duration) -> None:
-        """Wait, in a step, for the clock to be moved on by `duration`; the step's own timeout may come first."""
+        """Wait, in a step, for the clock to be moved on by `duration`; the step's own timeouts may come first."""
         span = as_duration(duration, what="the duration of env.sleep")
         due = after(self.clock.now(), span, what="the duration of env.sleep")
         step = current_step.get()
         if not isinstance(step, RunningStep):
             await self._sleep_until(due, None)
             return
-        timeout = step.call.options.timeout
-        if timeout is not None and step.started_at + timeout < due:
-            await self._sleep_until(step.started_at + timeout, step)
+        over = _first_timeout(step)
+        if over is not None and over[0] < due:
+            await self._sleep_until(over[0], step)
             step.overdue = True
-            raise StepTimeout(f"the step took longer than its timeout of {timeout.total_seconds():g} s.")
+            raise over[1]
         await self._sleep_until(due, step)
 
     async def _sleep_until(self, due: datetime, step: RunningStep | None) -> None:
@@ -217,3 +217,15 @@ class Stage:
             witness=self._witness,
             on_stir=self._stirred.set,
         )
+
+
+def _first_timeout(step: RunningStep) -> tuple[datetime, StepTimeout] | None:
+    """When the first of a step's timeouts passes if it neither ends nor gives a sign of life, and its error."""
+    options, found = step.call.options, []
+    if options.timeout is not None:
+        message = f"the step took longer than its timeout of {options.timeout.total_seconds():g} s."
+        found.append((step.started_at + options.timeout, StepTimeout(message)))
+    if options.heartbeat_timeout is not None and not step.reconciles:
+        last = step.started_at if step.pulse is None or step.pulse.at is None else step.pulse.at
+        found.append((last + options.heartbeat_timeout, silent(step)))
+    return min(found, key=lambda each: each[0], default=None)

@@ -41,6 +41,9 @@ class Witness:
         self.death: str | None = None
         self.steps_called: set[str] = set()
         self.called_again: list[str] = []
+        self.called_twice: list[str] = []
+        self.interrupted: set[str] = set()
+        self._marks: dict[tuple[str, str], bool] = {}
         self._finished: set[tuple[str, str]] = set()
         self._failed: set[tuple[str, str]] = set()
 
@@ -58,7 +61,11 @@ class Witness:
         return answer
 
     def _remember(self, change: Change) -> None:
+        for mark in change.marks:
+            self._marks[change.run_id, mark.step_id] = False
         for record in change.records:
+            if record.in_doubt:
+                self.interrupted.add(step_name(record.step_id))
             among = self._failed if record.status is StepStatus.FAILED else self._finished
             among.add((change.run_id, record.step_id))
         if change.transition is not None and change.transition.reopened_seq is not None:
@@ -67,6 +74,10 @@ class Witness:
     def called(self, run_id: str, step_id: str) -> None:
         """A step's function is called. Safe from any thread."""
         self.steps_called.add(step_id)
+        if (run_id, step_id) in self._marks:
+            if self._marks[run_id, step_id]:
+                self.called_twice.append(step_id)
+            self._marks[run_id, step_id] = True
         if (run_id, step_id) in self._finished | self._failed:
             self.called_again.append(step_id)
 
@@ -95,6 +106,8 @@ def describe(change: Change) -> str:
             parts.append(f"value {name!r}")
         elif record.kind is StepKind.REPLY:
             parts.append(name)
+        elif record.in_doubt:
+            parts.append(f"interruption of step {name!r}")
         elif record.status is StepStatus.FAILED:
             parts.append(f"failure of step {name!r}")
         else:
@@ -104,6 +117,7 @@ def describe(change: Change) -> str:
         for failed in change.failed
         if failed.wake_at is not None  # else its record says so
     ]
+    parts += [f"mark of step {step_name(mark.step_id)!r}" for mark in change.marks]
     if change.returned and change.transition is None:
         parts.append("return of a message")
     if change.transition is not None:

@@ -285,7 +285,8 @@ class Worker:
     @property
     def is_writing(self) -> bool:
         """Whether a run is about to begin here, or has something on its way to the store."""
-        return self.slots.is_writing or self._leaving.is_busy or self._awaiting.is_busy or self._distributing.is_busy
+        others = self._leaving, self._awaiting, self._distributing, self.telling
+        return self.slots.is_writing or any(other.is_busy for other in others)
 
     def knows(self, run_id: RunId) -> bool:
         """Whether a run is in memory, or about to be."""
