@@ -14,6 +14,7 @@ from kagzi import Kagzi
 from tests.faults.bank import register_bank
 from tests.faults.buying import register_buy
 from tests.faults.clock import shift_wall_clock
+from tests.faults.crawling import register_crawl
 from tests.faults.failing import register_deadly, register_persist, register_resume
 from tests.faults.ledger import Ledger
 from tests.faults.workflows import (
@@ -41,6 +42,7 @@ async def main(url: str, ledger: Path) -> None:
     register_answer(kagzi)
     register_bank(kagzi)
     register_buy(kagzi, Ledger(ledger))
+    register_crawl(kagzi, Ledger(ledger))
     for register in (register_persist, register_resume, register_deadly):
         register(kagzi, Ledger(ledger))
     await kagzi.create_worker(worker_id=f"worker-{os.getpid()}").start()

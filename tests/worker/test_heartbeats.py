@@ -117,7 +117,7 @@ async def test_details_survive_the_death_of_the_worker(kagzi: Kagzi) -> None:
     assert (finished.status, finished.attempts) == (StepStatus.COMPLETED, 1)
 
 
-async def test_however_often_a_step_tells_something_it_is_written_twice_a_second(
+async def test_however_often_a_step_tells_something_it_is_written_a_few_times_a_second(
     kagzi: Kagzi, store: WatchedStore
 ) -> None:
     took: list[float] = []
@@ -141,7 +141,7 @@ async def test_however_often_a_step_tells_something_it_is_written_twice_a_second
         await handle.result(timeout=60)
         lasted_s = time.monotonic() - began
 
-    assert 1 <= store.trips["show"] <= lasted_s / 0.5 + 2
+    assert 1 <= store.trips["show"] <= lasted_s / 0.3 + 2
     assert sorted(took)[len(took) // 2] < 100e-6
 
 

@@ -68,7 +68,7 @@ class StepInfo:
         """Give a sign of life, and tell how far the step is: JSON values, below 256 KiB, for the next execution and for
         people to see.
 
-        Call it as often as you like, from any thread: what was told last is written twice a second at the most, so
+        Call it as often as you like, from any thread: what was told last is written a few times a second, so
         it returns at once. Without `details` those told before stay. Raises PayloadError for what is no JSON.
         """
         self._beat(None if details is None else encode_details(details, step=self.name))

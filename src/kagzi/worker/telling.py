@@ -23,7 +23,7 @@ logger = logging.getLogger("kagzi.worker")
 class Telling:
     """One loop that writes what was told since it last wrote, of all steps in one statement."""
 
-    def __init__(self, worker: Worker, *, pause_s: float = 0.5) -> None:
+    def __init__(self, worker: Worker, *, pause_s: float = 0.3) -> None:
         self.pause_s = pause_s
         self.is_writing = False
         self._worker = worker
