@@ -163,6 +163,8 @@ class RunningStep:
 
     def beat(self, details: str | None) -> None:
         """Note that the function gave a sign of life, maybe with details. Safe from any thread."""
+        if self.stopped or self.overdue:  # a thread that goes on unheard
+            return
         self.have_pulse().beat(details, now=self.owner.now())
         if details is not None:
             self.owner.told(self)
