@@ -27,14 +27,15 @@ else:
 class LazyCall(_Awaited[R]):
     """An operation that was called, with its identity, and starts when somebody waits for it."""
 
+    asked = False
+
     def __init__(self, port: RunPort, step_id: str, name: str) -> None:
         # Hash by creation order, like every future of a workflow's loop (engine/loop.py says why).
         self._order = port.next_order()
-        super().__init__(loop=port.loop)
+        _Awaited.__init__(self, loop=port.loop)
         self.port = port
         self.step_id = step_id
         self.name = name
-        self.asked = False
 
     def __hash__(self) -> int:
         """By creation order within the run."""
@@ -100,7 +101,7 @@ class StepCall(LazyCall[R]):
         kwargs: dict[str, Any],
         options: StepOptions,
     ) -> None:
-        super().__init__(port, step_id, name)
+        LazyCall.__init__(self, port, step_id, name)
         self.fn = fn
         self.args = args
         self.kwargs = kwargs

@@ -97,7 +97,6 @@ class Execution:
         self._mail = Correspondence(self, claim, self._body, self._recorder, host, grace=host.cancel_grace)
         self._closings = Closings(host, claim, definition, self._history, self._recorder, self._body)
         self._stays: Alarm | None = None
-        self._active_at = claim.started_at
         self._running: dict[str, RunningStep] = {}
         self._committing = 0
         self._consequences: deque[Consequence] = deque()
@@ -261,7 +260,7 @@ class Execution:
             self._once.execute(call)
             return
         attempt = 1 if self._recorder.is_untried else self._recorder.attempt(call.step_id)
-        self.launch(RunningStep(self, call, attempt=attempt, started_at=self._host.clock.now()))
+        self.launch(RunningStep(self, call, attempt, self._host.clock.now()))
 
     def launch(self, running: RunningStep) -> None:
         """Execute a step."""
@@ -286,10 +285,14 @@ class Execution:
         """The function returned `value`: make it durable."""
         if self._running.pop(running.call.step_id, None) is None or self._over:
             return
+        recorder = self._recorder
+        place = recorder.seq + 1
         try:
-            change, delivery = self._recorder.result(running, value)
+            change, delivery = recorder.result_at(running, value, place)
         except Exception as error:  # PayloadError, ConfigError, or what a type's own hooks raise
-            change, delivery = self._recorder.failure(running, error)
+            self.submit(*recorder.failure(running, error))
+            return
+        recorder.seq = place
         self.submit(change, delivery)
 
     def failed(self, running: RunningStep, error: BaseException) -> None:
@@ -431,7 +434,6 @@ class Execution:
             self._committing -= 1
             consequence = self._consequences.popleft()
             if self._closing is None:
-                self._active_at = at
                 if consequence.__class__ is Delivery:
                     self._body.deliver(consequence, at)
                 else:
@@ -487,30 +489,19 @@ class Execution:
         except KagziError as error:  # DivergenceError, or a result that no longer fits its type
             self._set_aside(error)
             return
-        if self._body.patches.fresh:
+        body = self._body
+        if not body.is_simple and body.patches.fresh:
             self._record_patches()
-        outcome = self._body.outcome
+        outcome = body.outcome
         if outcome is not None:
             self._conclude(outcome)
             return
-        if self._is_overdue:
-            if not self._committing:
-                self._end_overdue()
+        if not body.is_simple and self._is_held_up():
             return
-        if self._recorder.has_earlier and self._retraces():
-            return
-        if self._mail.is_ordering or (self._body.mailbox and self._mail.receive_order()):
-            return  # nothing new begins until the body knows
-        self._start_steps()
-        if not self._draining:
-            if self._body.receives:
-                self._mail.receive()
-            if self._body.fresh_children:
-                self._children.take_up()
-            if self._children.awaited and self._body.mailbox:
-                self._children.receive()
-            if self._body.writes:
-                self._mail.write()
+        if body.fresh:
+            self._start_steps()
+        if not body.is_simple and not self._draining:
+            self._attend()
         self._settle_down()
 
     def _retraces(self) -> bool:
@@ -543,12 +534,36 @@ class Execution:
         if self._draining:
             if not self.is_settling:
                 self.release()
-        elif not self._running:
+            return
+        if not self._running:
             self._rest()
-        elif self._timers:
+        elif self._timers.open:
             self._fire_due_timers()
             if not self._is_overdue:
                 self._timers.arm(self._host.clock, self._alarm)
+
+    def _is_held_up(self) -> bool:
+        """Whether nothing new begins here: until the body knows that it is cancelled, or as its time to clean up is
+        over."""
+        if self._is_overdue:
+            if not self._committing:
+                self._end_overdue()
+            return True
+        if self._recorder.has_earlier and self._retraces():
+            return True
+        return self._mail.is_ordering or (bool(self._body.mailbox) and self._mail.receive_order())
+
+    def _attend(self) -> None:
+        """See to messages and children."""
+        body = self._body
+        if body.receives:
+            self._mail.receive()
+        if body.fresh_children:
+            self._children.take_up()
+        if self._children.awaited and body.mailbox:
+            self._children.receive()
+        if body.writes:
+            self._mail.write()
 
     @property
     def inbox(self) -> int:
@@ -558,6 +573,7 @@ class Execution:
     def mail(self, messages: Sequence[Message], inbox: int) -> None:
         """Messages have come. A plain callback only."""
         self._body.mailbox.put(messages, inbox)
+        self._body.is_simple = False
         self._alarm()
 
     def _drain(self) -> None:
@@ -613,7 +629,7 @@ class Execution:
         """Whether the record is so long that the run stays in memory a little, as the next child may end soon."""
         if not self._children.awaited or self._recorder.seq < _LONG_RECORD:
             return False
-        until = self._active_at + self._recorder.seq * _PATIENCE
+        until = self._body.now + self._recorder.seq * _PATIENCE
         if until <= self._host.clock.now():
             return False
         if self._stays is not None:
@@ -670,8 +686,7 @@ class Execution:
         """Have it recorded how the run ends, and let its body be over."""
         assert change.transition is not None
         self._is_overdue = False
-        self._leave_children()
-        self._timers.disarm()
+        self._leave()
         if not self._body.end():
             self._warn_of_going_on()
         self.submit(*self._recorder.ending(change.transition))
@@ -687,8 +702,7 @@ class Execution:
     def _close(self, change: Change) -> None:
         if self._closing is None:
             self._closing = change
-            self._leave_children()
-            self._timers.disarm()
+            self._leave()
             if self._turns is not None:
                 self._turns.let_go()
             self._host.journal.submit(change, self)
@@ -697,9 +711,10 @@ class Execution:
         if self._over:
             return
         self._over = True
-        self._stop_steps()
-        self._leave_children()
-        self._timers.disarm()
+        if self._running:
+            self._stop_steps()
+        if self._closing is None:
+            self._leave()
         self._consequences.clear()
         if not self._body.leave():
             self._warn_of_going_on()
@@ -712,7 +727,9 @@ class Execution:
             extra={"workflow": self.workflow, "run_id": self.run_id},
         )
 
-    def _leave_children(self) -> None:
+    def _leave(self) -> None:
+        """Nothing is waited for any more."""
+        self._timers.disarm()
         self._children.leave()
         if self._stays is not None:
             self._stays.cancel()

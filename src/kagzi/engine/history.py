@@ -25,7 +25,7 @@ class History:
         self._tried = {
             step_id for step_id, tries in claim.tries.items() if tries.used > tries.earlier or tries.in_doubt
         }
-        if not claim.reopened_seq:
+        if claim.children and not claim.reopened_seq:
             self._tried |= claim.children.keys()
         self._next = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from kagzi.model.message import Message
@@ -23,11 +23,14 @@ class Mailbox:
 
     __slots__ = ("_known", "_waiting", "inbox")
 
-    def __init__(self, messages: Iterable[Message], inbox: int) -> None:
+    def __init__(self, messages: Sequence[Message], inbox: int) -> None:
         self._waiting: dict[tuple[MessageKind, str], list[Message]] = {}
         self._known: set[int] = set()
         self.inbox = 0
-        self.put(messages, inbox)
+        if messages:
+            self.put(messages, inbox)
+        else:
+            self.inbox = inbox
 
     def __bool__(self) -> bool:
         return bool(self._waiting)

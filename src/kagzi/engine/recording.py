@@ -127,8 +127,8 @@ class Recorder:
 
     In a later attempt of the run it also has what the earlier ones finished, to be handed out again: each gets a new
     place in the order, as this attempt may ask in another. `is_untried` says that no step has failed so far and that
-    nothing was finished earlier: every step can be executed at once, for the first time. `is_redoing` says that an
-    earlier attempt ended with undoing its steps.
+    nothing was finished earlier: every step can be executed at once, for the first time. `has_earlier`: earlier
+    attempts have finished something. `is_redoing` says that an earlier attempt ended with undoing its steps.
     """
 
     __slots__ = (
@@ -139,6 +139,7 @@ class Recorder:
         "_receivers",
         "_steps_left",
         "_tries",
+        "has_earlier",
         "is_redoing",
         "is_untried",
         "seq",
@@ -151,6 +152,7 @@ class Recorder:
         self.is_redoing = lifecycle.ENDING in claim.earlier
         self._earlier = still_done(claim.earlier) if self.is_redoing else claim.earlier
         self._is_later_attempt = claim.reopened_seq > 0
+        self.has_earlier = bool(self._earlier)
         self.is_untried = not claim.tries and not claim.earlier
         self.seq = claim.history[-1].seq if claim.history else claim.reopened_seq
         self._receivers = _receivers(claim) if claim.earlier else {}
@@ -211,7 +213,8 @@ class Recorder:
         return written
 
     def result_at(self, running: RunningStep, value: Any, place: int) -> tuple[Change, Delivery]:
-        """The same for a step that has its place in the order already. Safe from any thread."""
+        """The same for a step that has its place in the order already, or whose place becomes `seq`. Safe from any
+        thread."""
         call, claim = running.call, self._claim
         text, value = self._around.payloads.result_shape(call.fn).settle(value, where=f"step {call.name!r}")
         change = lifecycle.checkpoint(
@@ -500,11 +503,6 @@ class Recorder:
         return change, Delivery(marker, None)
 
     # -- later attempts of the run -----------------------------------------------------------------------------
-
-    @property
-    def has_earlier(self) -> bool:
-        """Whether earlier attempts of the run have finished something."""
-        return bool(self._earlier)
 
     @property
     def is_retraced(self) -> bool:

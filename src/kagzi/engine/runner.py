@@ -93,42 +93,29 @@ class RunningStep:
     that is under way, so it is too late to cancel it.
     """
 
-    __slots__ = (
-        "attempt",
-        "call",
-        "counts_from",
-        "fn",
-        "in_transaction",
-        "is_committing",
-        "overdue",
-        "owner",
-        "pulse",
-        "started_at",
-        "stopped",
-        "task",
-        "waits",
-    )
+    # What few steps need stands in the class until it is set.
+    counts_from: datetime | None = None
+    """Since when its `total_timeout` counts; None for since this execution, as it is the first."""
+    stopped = False
+    overdue = False
+    waits = False
+    """Whether it is to be executed in a thread or a process and there is none for it yet."""
+    in_transaction = False
+    is_committing = False
+    pulse: Pulse | None = None
+    """Made where it is needed: by the first sign of life, or where an execution before has left details."""
+    reconciles: ClassVar[bool] = False
+    """Whether it is to find out what became of an execution, and is none of the step's own function."""
 
-    def __init__(self, owner: StepOwner, call: StepCall[Any], *, attempt: int, started_at: datetime) -> None:
+    def __init__(self, owner: StepOwner, call: StepCall[Any], attempt: int, started_at: datetime) -> None:
         self.owner = owner
         self.call = call
         self.fn = call.fn
         self.attempt = attempt
         self.started_at = started_at
-        self.counts_from: datetime | None = None
-        """Since when its `total_timeout` counts; None for since this execution, as it is the first."""
         self.task: asyncio.Task[None] | None = None
-        self.stopped = False
-        self.overdue = False
-        self.waits = False
-        """Whether it is to be executed in a thread or a process and there is none for it yet."""
-        self.in_transaction = call.in_transaction
-        self.is_committing = False
-        self.pulse: Pulse | None = None
-        """Made where it is needed: by the first sign of life, or where an execution before has left details."""
-
-    reconciles: ClassVar[bool] = False
-    """Whether it is to find out what became of an execution, and is none of the step's own function."""
+        if call.in_transaction:
+            self.in_transaction = True
 
     def stop(self) -> None:
         """Nobody waits for the result any more: cancel a coroutine, tell a thread, kill a process."""

@@ -49,38 +49,38 @@ class Timer:
 
 
 class Timers:
-    """The open timers of a run."""
+    """The timers of a run; those that are `open` by step_id."""
 
-    __slots__ = ("_alarm", "_alarm_due", "_heap", "_open", "_order")
+    __slots__ = ("_alarm", "_alarm_due", "_heap", "_order", "open")
 
     def __init__(self) -> None:
-        self._open: dict[str, Timer] = {}
+        self.open: dict[str, Timer] = {}
         self._heap: list[tuple[datetime, int, Timer]] = []
         self._order = 0
         self._alarm: Alarm | None = None
         self._alarm_due: datetime | None = None
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.open)
 
     def add(self, timer: Timer) -> None:
         """Open a timer."""
         self._order += 1
-        self._open[timer.step_id] = timer
+        self.open[timer.step_id] = timer
         heapq.heappush(self._heap, (timer.due, self._order, timer))
 
     def discard(self, step_id: str) -> None:
         """Close a timer, if it is open."""
-        self._open.pop(step_id, None)
+        self.open.pop(step_id, None)
 
     def clear(self) -> None:
         """Close all."""
-        self._open.clear()
+        self.open.clear()
 
     def next_due(self) -> datetime | None:
         """When the earliest open timer falls due."""
         heap = self._heap
-        while heap and self._open.get(heap[0][2].step_id) is not heap[0][2]:
+        while heap and self.open.get(heap[0][2].step_id) is not heap[0][2]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
@@ -95,11 +95,11 @@ class Timers:
 
     def __iter__(self) -> Iterator[Timer]:
         """The open timers, oldest first."""
-        return iter(self._open.values())
+        return iter(self.open.values())
 
     def describe(self) -> list[str]:
         """What the run waits for, for people to see: at most ten, earliest first."""
-        timers = sorted(self._open.values(), key=lambda timer: timer.due)
+        timers = sorted(self.open.values(), key=lambda timer: timer.due)
         return [
             timer.what or f"timer {step_name(timer.step_id)!r} until {timer.due.isoformat()}"
             for timer in timers[:_SHOWN]

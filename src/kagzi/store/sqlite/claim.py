@@ -191,6 +191,21 @@ def _with_histories(session: Session, rows: list[Row], *, fence_rises_by: int) -
 
 def _as_claim(row: Row, fence: int, now: int, histories: Histories, mail: Mapping[RunId, Sequence[Message]]) -> Claim:
     run_id = row[1]
+    if not row[8] and not row[9]:  # never claimed, and without mail
+        return Claim(
+            run_id=run_id,
+            id=row[2],
+            workflow=row[3],
+            version=row[4],
+            queue=row[5],
+            priority=row[6],
+            input=row[7],
+            fence=fence,
+            inbox=0,
+            attempts=row[10],
+            started_at=moment(now if row[11] is None else row[11]),
+            parent_run_id=row[12],
+        )
     return Claim(
         run_id=run_id,
         id=row[2],
