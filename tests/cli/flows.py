@@ -51,6 +51,12 @@ async def listen(ctx: WorkflowContext) -> str:
     return await ctx.wait_for(Signal("word", str))
 
 
+@app.workflow("expect")
+async def expect(ctx: WorkflowContext, key: str) -> Any:
+    """A wait for an event."""
+    return await ctx.wait_for_event("paid", key=key)
+
+
 @app.workflow("slow")
 async def slow(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
     """One step that takes a while, then another."""

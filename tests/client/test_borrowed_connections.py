@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from kagzi import ConfigError, ConflictError, Kagzi, RunNotFound, Signal, WorkflowContext
+from kagzi import ConfigError, ConflictError, Kagzi, RunNotFound, Signal, WorkflowContext, WorkflowHandle
+from tests.app.applications import until
 
 # SQLAlchemy by name: whoever works on other things need not have it for the types to be checked.
 sqlalchemy: Any = import_module("sqlalchemy")
@@ -147,6 +148,54 @@ async def check_starts_and_signals(url: str, lend: Lend) -> None:
             assert len({handle.run_id for handle in many}) == 2
             await _settle(rollback)
         assert len(await kagzi.find_runs()) == 2
+
+
+async def check_events(url: str, lend: Lend) -> None:
+    """An event comes with the commit, to those who waited by then, and never after a rollback."""
+    kagzi = Kagzi(url)
+
+    @kagzi.workflow
+    async def expect(ctx: WorkflowContext) -> Any:
+        return await ctx.wait_for_event("paid", key="ünï'\"%s $1", lookback=0)
+
+    @kagzi.on_event("paid")
+    async def book(ctx: WorkflowContext, value: Any) -> Any:
+        return value
+
+    async with kagzi, kagzi.create_worker():
+        first = await expect.start()
+        await until(lambda: _waits(first))
+        async with lend(url) as (connection, _, rollback):
+            await kagzi.emit("paid", "never", key="ünï'\"%s $1", connection=connection)
+            await _settle(rollback)
+        async with lend(url) as (connection, commit, _):
+            await kagzi.emit("paid", {"%s": ":x"}, key="ünï'\"%s $1", dedup_key="7", connection=connection)
+            await kagzi.emit("paid", {"%s": ":x"}, key="ünï'\"%s $1", dedup_key="7", connection=connection)
+            waiting = [first]
+            if "sqlite" not in url:  # there nobody else can write by now
+                waiting.append(await expect.start())
+                await until(lambda: _waits(waiting[-1]))
+            assert await kagzi.find_runs(workflow="book") == []
+            await _settle(commit)
+        for handle in waiting:
+            assert await handle.result(timeout=30) == {"%s": ":x"}
+        (booking,) = await kagzi.find_runs(workflow="book")
+        assert await kagzi.handle(booking.run_id).result(timeout=30) == {"%s": ":x"}
+
+
+async def _waits(handle: WorkflowHandle[Any]) -> bool:
+    return any("event" in what for what in (await handle.describe()).waiting_for)
+
+
+@pytest.mark.parametrize("driver", ON_POSTGRES)
+async def test_on_postgresql_events_come_with_the_transaction(postgres_url: str, driver: str) -> None:
+    """P3: also to a run whose wait began before the commit, and after the call."""
+    await check_events(postgres_url, ON_POSTGRES[driver])
+
+
+async def test_on_sqlite_events_come_with_the_transaction(sqlite_url: str) -> None:
+    """P3."""
+    await check_events(sqlite_url, by_apsw)
 
 
 @pytest.mark.parametrize("driver", ON_POSTGRES)

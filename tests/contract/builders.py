@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from kagzi.ids import new_id
 from kagzi.model.change import Change, Committed, Transition
 from kagzi.model.claim import Claim, ClaimRequest
+from kagzi.model.event import NewEvent
 from kagzi.model.run import NewRun, RunId, RunStatus, WorkerKey
 from kagzi.model.step import StepRecord
 from kagzi.model.worker import Beat, Recovery, RecoveryPolicy, Registration
@@ -57,6 +58,12 @@ def a_registration(**fields: Any) -> Registration:
         "lease": timedelta(minutes=1),
     }
     return Registration(**(defaults | fields))
+
+
+def an_event(name: str = "paid", **fields: Any) -> NewEvent:
+    """An event without a key."""
+    defaults: dict[str, Any] = {"event_id": new_id(), "namespace": NAMESPACE, "payload": "1", "call": "[1]"}
+    return NewEvent(name=name, **(defaults | fields))
 
 
 def a_request(worker: WorkerKey, **fields: Any) -> ClaimRequest:

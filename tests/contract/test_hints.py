@@ -16,6 +16,7 @@ from tests.contract.builders import (
     a_policy,
     a_request,
     a_worker,
+    an_event,
     asleep,
     commit,
     completed,
@@ -113,6 +114,13 @@ async def test_an_awaited_run_that_is_set_aside_is_hinted(store: Store) -> None:
         await kill(store, mortal, a_policy(poison_after=1))
 
     await heard(store, Hint.RUNS_ENDED, be_set_aside)
+
+
+async def test_an_event_is_hinted(store: Store) -> None:
+    async def emit() -> None:
+        await store.emit([an_event()])
+
+    await heard(store, Hint.EVENT_CAME, emit)
 
 
 async def test_an_order_to_drain_is_hinted(store: Store, worker: WorkerKey) -> None:

@@ -19,10 +19,13 @@ from tests.faults.failing import register_deadly, register_persist, register_res
 from tests.faults.ledger import Ledger
 from tests.faults.workflows import (
     register_answer,
+    register_catch,
     register_chain,
     register_clock,
     register_family,
+    register_follow,
     register_group,
+    register_handle_news,
     register_hedge,
     register_listen,
     register_pair,
@@ -40,6 +43,8 @@ async def main(url: str, ledger: Path) -> None:
     register_family(kagzi, Ledger(ledger))
     register_listen(kagzi)
     register_answer(kagzi)
+    for register_news in (register_follow, register_catch, register_handle_news):
+        register_news(kagzi)
     register_bank(kagzi)
     register_buy(kagzi, Ledger(ledger))
     register_crawl(kagzi, Ledger(ledger))

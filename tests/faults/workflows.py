@@ -8,8 +8,9 @@ import os
 import time
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
-from kagzi import Kagzi, Signal, Update, Workflow, WorkflowContext, step_info
+from kagzi import Event, Kagzi, Signal, Update, Workflow, WorkflowContext, step_info
 from tests.faults.ledger import Execution, Ledger
 
 STEPS = 5
@@ -165,6 +166,54 @@ def register_answer(kagzi: Kagzi) -> Workflow[[int], int]:
         return total
 
     return answer
+
+
+NEWS = Event("news", int)
+
+
+def register_follow(kagzi: Kagzi) -> Workflow[[int, float], list[int]]:
+    """Register `follow`, which gives so many news; it waits for each for a while, does something else, and waits
+    again."""
+
+    @kagzi.workflow("follow")
+    async def follow(ctx: WorkflowContext, count: int, patience_s: float) -> list[int]:
+        numbers: list[int] = []
+        while len(numbers) < count:
+            news = asyncio.ensure_future(ctx.wait_for_event(NEWS, lookback=3600))
+            other = asyncio.ensure_future(ctx.step("other", asyncio.sleep, patience_s * (len(numbers) % 3 + 1) / 2))
+            waited: set[asyncio.Future[Any]] = {news, other}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if news.done():
+                numbers.append(news.result())
+            elif len(numbers) % 2:
+                with contextlib.suppress(TimeoutError):
+                    numbers.append(await asyncio.wait_for(news, patience_s))
+            news.cancel()
+            other.cancel()
+        return numbers
+
+    return follow
+
+
+def register_catch(kagzi: Kagzi) -> Workflow[[str], int]:
+    """Register `catch`, which waits for the news of a key and gives up after half a minute."""
+
+    @kagzi.workflow("catch")
+    async def catch(ctx: WorkflowContext, key: str) -> int:
+        return await ctx.wait_for_event(NEWS, key=key, timeout=30, lookback=30)
+
+    return catch
+
+
+def register_handle_news(kagzi: Kagzi) -> Workflow[[int], int]:
+    """Register `handle-news`, of which each of the news starts a run."""
+
+    @kagzi.on_event(NEWS)
+    @kagzi.workflow("handle-news")
+    async def handle(ctx: WorkflowContext, number: int) -> int:
+        return number
+
+    return handle
 
 
 async def _wall_clock() -> float:

@@ -103,6 +103,24 @@ async def test_an_event_of_before_does_not_count_without_looking_back(kagzi: Kag
             assert await handle.result(timeout=30) == "no event 'word' with key 'k' came within 0:00:00.300000."
 
 
+async def test_an_event_that_is_there_goes_before_a_timeout_that_is_over_at_once(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def look(ctx: WorkflowContext) -> list[Any]:
+        found: list[Any] = []
+        for _ in range(3):
+            try:
+                found.append(await ctx.wait_for_event("number", timeout=0, lookback=3600))
+            except TimeoutError:
+                found.append(None)
+        return found
+
+    async with kagzi, kagzi.create_worker():
+        await kagzi.emit("number", 1)
+        await kagzi.emit("number", 2)
+        handle = await look.start()
+        assert await handle.result(timeout=30) == [1, 2, None]
+
+
 async def test_a_wait_that_was_given_up_does_not_wake_the_run(kagzi: Kagzi) -> None:
     @kagzi.workflow
     async def patient(ctx: WorkflowContext) -> str:

@@ -40,6 +40,10 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
+_A_MOMENT_S = 0.001
+"""A timeout of nothing still looks whether the event is there: asyncio would be over before anybody could."""
+
+
 class WorkflowContext(RunFacts):
     """A workflow's door to the world; the first argument of every workflow function.
 
@@ -218,7 +222,8 @@ class WorkflowContext(RunFacts):
 
         With a `key`, for one that was emitted with this key; without, for any. With a `lookback` (seconds or
         timedelta), one counts as well that came so long before the wait began, unless this run has received it: waits
-        in a loop that look back get each event once, the earliest first. It holds nothing while it takes long.
+        in a loop that look back get each event once, the earliest first. One that is there goes before a timeout, even
+        of 0. It holds nothing while it takes long.
 
         Raises TimeoutError where none came within `timeout` (seconds or timedelta), PayloadError where what came does
         not fit the event's type.
@@ -226,7 +231,9 @@ class WorkflowContext(RunFacts):
         wanted = as_event(event)
         of_key = as_key(key, wanted)
         back = timedelta(0) if lookback is None else as_duration(lookback, what=f"the lookback of {wanted.name!r}")
-        return await self._bounded(lambda: self._receive_event(wanted, of_key, back), shown(wanted, of_key), timeout)
+        return await self._bounded(
+            lambda: self._receive_event(wanted, of_key, back), shown(wanted, of_key), timeout, least_s=_A_MOMENT_S
+        )
 
     def _receive_event(self, event: Event[T], key: str, lookback: timedelta) -> EventReceive[T]:
         port = self._port
@@ -234,14 +241,16 @@ class WorkflowContext(RunFacts):
         port.ask_receive(receive)
         return receive
 
-    async def _bounded(self, ask: Callable[[], Awaitable[T]], shown: str, timeout: Duration | None) -> T:
-        """Ask for a message and wait for it. Raises TimeoutError, naming what was `shown`, where it doesn't come."""
+    async def _bounded(
+        self, ask: Callable[[], Awaitable[T]], shown: str, timeout: Duration | None, *, least_s: float = 0.0
+    ) -> T:
+        """Ask for a message and wait for it, for at least so long. Raises TimeoutError, naming what was `shown`."""
         what = f"the timeout of {shown}"
         limit = None if timeout is None else as_duration(timeout, what=what)
         if limit is None:
             return await ask()
         after(self._port.now, limit, what=what)
-        bound = asyncio.timeout(limit.total_seconds())
+        bound = asyncio.timeout(max(limit.total_seconds(), least_s))
         try:
             async with bound:
                 return await ask()

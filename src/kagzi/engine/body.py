@@ -59,6 +59,7 @@ class Body:
     """
 
     undoing: Undoing | None = None
+    events_changed = False
 
     def __init__(
         self,
@@ -86,7 +87,6 @@ class Body:
         self.timers = Timers()
         self.receives: dict[str, Receive[Any]] = {}
         self.writes: dict[str, Write] = {}
-        self.events_changed = False
         self.mailbox = Mailbox(claim.mail, claim.inbox)
         self.is_simple = not (replaying or claim.mail or claim.earlier)
         self.patches = Patches(history)

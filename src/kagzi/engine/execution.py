@@ -537,7 +537,7 @@ class Execution:
             return
         if not self._running:
             self._rest()
-        elif self._timers.open:
+        elif self._timers.open and not self._mail.is_declaring:
             self._fire_due_timers()
             if not self._is_overdue:
                 self._timers.arm(self._host.clock, self._alarm)
@@ -604,12 +604,14 @@ class Execution:
 
     def _rest(self) -> None:
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
+        if self._body.events_changed:
+            self._mail.declare()
+        if self._mail.is_declaring:  # an event that is there already goes before a timeout that is over meanwhile
+            return
         self._fire_due_timers()
         if self._is_overdue:
             return
-        if self._body.events_changed:
-            self._mail.declare()
-        if self._committing or self._running or self._children.is_busy or self._mail.is_declaring:
+        if self._committing or self._running or self._children.is_busy:
             if self._timers:
                 self._timers.arm(self._host.clock, self._alarm)
             return

@@ -100,7 +100,7 @@ def describe(change: Change) -> str:
             parts.append("cancellation of the body")
         elif record.kind is StepKind.ENDING:
             parts.append("end of the body")
-        elif record.kind in (StepKind.SIGNAL, StepKind.UPDATE):
+        elif record.kind in (StepKind.SIGNAL, StepKind.UPDATE, StepKind.EVENT):
             parts.append(f"receipt of {record.kind.lower()} {name!r}")
         elif record.kind is StepKind.VALUE:
             parts.append(f"value {name!r}")

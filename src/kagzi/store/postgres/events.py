@@ -48,6 +48,16 @@ _FITS = """e.at >= w.since - w.lookback AND NOT EXISTS (
             WHERE o.run_id = w.run_id AND o.event_id = e.event_id AND o.given_at <= w.since
         )"""
 
+_FIRST_OF = f"""SELECT e.event_id, e.payload FROM {{schema}}.events AS e
+                WHERE e.namespace = w.namespace AND e.name = w.name AND KEYS AND {_FITS}
+                ORDER BY e.at LIMIT 1"""
+_EARLIEST = f"""SELECT c.event_id, c.payload FROM (
+            ({_FIRST_OF.replace("KEYS", "w.key = ''")})
+            UNION ALL
+            ({_FIRST_OF.replace("KEYS", "e.key = w.key AND w.key <> ''")})
+        ) AS c
+        LIMIT 1"""
+
 # From `found`: a wait, and the event that it is to be given. By the run's lock it gets its place among the messages.
 _GIVE = """
 locked AS MATERIALIZED (
@@ -59,8 +69,10 @@ locked AS MATERIALIZED (
 ),
 closed AS (
     DELETE FROM {schema}.event_waits AS w USING locked AS l
-    WHERE l.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-        AND w.run_id = l.run_id AND w.step_id = l.step_id AND w.event_id IS NULL
+    WHERE w.run_id = l.run_id AND w.step_id = l.step_id AND w.event_id IS NULL AND (
+        l.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+        OR (l.status IS NULL AND NOT EXISTS (SELECT FROM {schema}.workflow_runs AS r WHERE r.run_id = l.run_id))
+    )
 ),
 placed AS MATERIALIZED (
     SELECT l.run_id, l.step_id, l.event_id, l.payload,
@@ -103,24 +115,39 @@ WITH pending AS MATERIALIZED (
     ) AS e
 ),
 fitting AS MATERIALIZED (
-    SELECT e.event_id, e.payload, w.run_id, w.step_id
+    SELECT e.event_id, e.payload, w.run_id, w.step_id, w.looks_back
     FROM pending AS e
     CROSS JOIN LATERAL (
-        SELECT w.run_id, w.step_id FROM {{schema}}.event_waits AS w
+        SELECT w.run_id, w.step_id, w.lookback > interval '0' AS looks_back FROM {{schema}}.event_waits AS w
         WHERE w.namespace = e.namespace AND w.name = e.name AND w.key IN ('', e.key) AND w.event_id IS NULL
             AND {_FITS}
         LIMIT $2
     ) AS w
 ),
+-- One that looks back, and has not looked yet, gets the earliest that there is, which need not be one of these.
 found AS MATERIALIZED (
-    SELECT DISTINCT ON (run_id, step_id) run_id, step_id, event_id, payload
-    FROM fitting ORDER BY run_id, step_id, event_id
+    SELECT f.run_id, f.step_id, g.event_id, g.payload
+    FROM (
+        SELECT DISTINCT ON (run_id, step_id) run_id, step_id, event_id, payload, looks_back
+        FROM fitting ORDER BY run_id, step_id, event_id
+    ) AS f
+    CROSS JOIN LATERAL (
+        SELECT f.event_id, f.payload WHERE NOT f.looks_back
+        UNION ALL
+        SELECT e.event_id, e.payload
+        FROM {{schema}}.event_waits AS w
+        CROSS JOIN LATERAL (
+        {_EARLIEST}
+        ) AS e
+        WHERE f.looks_back AND w.run_id = f.run_id AND w.step_id = f.step_id
+    ) AS g
 ),
 {_GIVE.replace("LOCKING", "SKIP LOCKED")},
 unfinished AS MATERIALIZED (
     SELECT event_id FROM fitting GROUP BY event_id HAVING count(*) >= $2
     UNION
-    SELECT event_id FROM locked WHERE status IS NULL
+    SELECT f.event_id FROM fitting AS f
+    WHERE (f.run_id, f.step_id) IN (SELECT l.run_id, l.step_id FROM locked AS l WHERE l.status IS NULL)
 ),
 done AS (
     UPDATE {{schema}}.events AS e SET is_distributed = true
@@ -167,10 +194,6 @@ WHERE o.event_id IS NOT NULL AND NOT EXISTS (
 )
 """
 
-_EARLIEST = f"""SELECT e.event_id, e.payload, e.at FROM {{schema}}.events AS e
-            WHERE e.namespace = w.namespace AND e.name = w.name AND KEYS AND {_FITS}
-            ORDER BY e.at LIMIT 1"""
-
 _LOOK = f"""
 WITH found AS MATERIALIZED (
     SELECT w.run_id, w.step_id, e.event_id, e.payload
@@ -179,12 +202,7 @@ WITH found AS MATERIALIZED (
         SELECT * FROM {{schema}}.event_waits AS w WHERE w.run_id = asked.run_id AND w.event_id IS NULL
     ) AS w
     CROSS JOIN LATERAL (
-        SELECT c.event_id, c.payload FROM (
-            ({_EARLIEST.replace("KEYS", "w.key = ''")})
-            UNION ALL
-            ({_EARLIEST.replace("KEYS", "e.key = w.key AND w.key <> ''")})
-        ) AS c
-        LIMIT 1
+        {_EARLIEST}
     ) AS e
 ),
 {_GIVE.replace("LOCKING", "")}
@@ -247,6 +265,9 @@ ended AS MATERIALIZED (
         FOR NO KEY UPDATE SKIP LOCKED
     ) AS r
     WHERE p.event_id IS NULL
+    UNION ALL
+    SELECT p.run_id, p.step_id FROM page AS p
+    WHERE NOT EXISTS (SELECT FROM {schema}.workflow_runs AS r WHERE r.run_id = p.run_id)
 ),
 unneeded AS (
     DELETE FROM {schema}.event_waits AS w USING ended AS d

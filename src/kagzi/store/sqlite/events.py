@@ -132,9 +132,10 @@ WHERE e.namespace = ?1 AND e.is_distributed AND e.at < ?2 ORDER BY e.at LIMIT ?3
 """
 _FORGET = f"DELETE FROM events WHERE place IN ({_OLD})"  # noqa: S608 - put together from constants
 _PAGE = """
-SELECT w.run_id, w.step_id, w.event_id, w.given_at, r.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-FROM event_waits AS w CROSS JOIN workflow_runs AS r
-WHERE (w.run_id, w.step_id) > (?1, ?2) AND r.run_id = w.run_id
+SELECT w.run_id, w.step_id, w.event_id, w.given_at,
+    coalesce((SELECT r.status FROM workflow_runs AS r WHERE r.run_id = w.run_id), 'COMPLETED')
+        IN ('COMPLETED', 'FAILED', 'CANCELLED')
+FROM event_waits AS w WHERE (w.run_id, w.step_id) > (?1, ?2)
 ORDER BY w.run_id, w.step_id LIMIT ?3
 """
 _DELETE_WAIT = "DELETE FROM event_waits WHERE run_id = ? AND step_id = ?"
