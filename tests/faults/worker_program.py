@@ -29,6 +29,7 @@ from tests.faults.workflows import (
     register_hedge,
     register_listen,
     register_pair,
+    register_saga,
 )
 
 
@@ -38,6 +39,7 @@ async def main(url: str, ledger: Path) -> None:
     register_chain(kagzi, Ledger(ledger))
     register_hedge(kagzi, Ledger(ledger))
     register_group(kagzi, Ledger(ledger))
+    register_saga(kagzi, Ledger(ledger))
     register_clock(kagzi)
     register_pair(kagzi, Ledger(ledger))
     register_family(kagzi, Ledger(ledger))

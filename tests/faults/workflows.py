@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from kagzi import Event, Kagzi, Signal, Update, Workflow, WorkflowContext, step_info
+from kagzi import Event, Kagzi, RetryPolicy, Signal, Update, Workflow, WorkflowContext, step_info
 from tests.faults.ledger import Execution, Ledger
 
 STEPS = 5
@@ -42,6 +42,13 @@ class Steps:
         token = self._begin(before)
         time.sleep(pace.work_s)
         return token
+
+    async def undo(self, token: str, before: str, pace: Pace) -> None:
+        """Undo what gave that token; fails the first time."""
+        self._begin(token)
+        await asyncio.sleep(pace.work_s)
+        if step_info().attempt == 1:
+            raise ConnectionError("no answer yet")
 
     def _begin(self, before: str) -> str:
         info, token = step_info(), uuid.uuid4().hex
@@ -104,6 +111,22 @@ def register_group(kagzi: Kagzi, ledger: Ledger) -> Workflow[[Pace], list[str]]:
         return [call.result() for call in calls]
 
     return group
+
+
+def register_saga(kagzi: Kagzi, ledger: Ledger) -> Workflow[[Pace], None]:
+    """Register `saga`: five steps with undos, the last three side by side. It then sleeps for `nap_s` and fails."""
+    steps = Steps(ledger)
+
+    @kagzi.workflow("saga")
+    async def saga(ctx: WorkflowContext, pace: Pace) -> None:
+        undoable = ctx.options(undo=steps.undo, retry=RetryPolicy.fixed(0.05, max_attempts=None))
+        await undoable.step("step-1", steps.work, "", pace)
+        await undoable.step("step-2", steps.work_in_thread, "", pace)
+        await ctx.gather(*(undoable.step(f"step-{place}", steps.work, "", pace) for place in range(3, STEPS + 1)))
+        await ctx.sleep("nap", pace.nap_s)
+        raise LookupError("no carrier")
+
+    return saga
 
 
 def register_hedge(kagzi: Kagzi, ledger: Ledger) -> Workflow[[Pace], str]:
