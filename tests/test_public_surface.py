@@ -157,7 +157,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.emit: "self, event, value, *, key, dedup_key, connection",
     Kagzi.on_event: "self, event, /, *, queue",
     Kagzi.handle: "self, run_id",
-    Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, created_after, paused, cursor, limit",
+    Kagzi.find_runs: "self, *, status, workflow, queue, tags, id, parent, created_after, paused, cursor, limit",
     Kagzi.cancel_runs: "self, *, reason, all, dry_run, **which",
     Kagzi.terminate_runs: "self, *, reason, all, dry_run, **which",
     Kagzi.pause_runs: "self, *, reason, all, dry_run, **which",

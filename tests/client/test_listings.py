@@ -57,6 +57,7 @@ async def runs(kagzi: Kagzi) -> dict[str, str]:
         ({"tags": ("c",)}, []),
         ({"id": "order-1"}, ["pending"]),
         ({"id": "order-2"}, []),
+        ({"parent": "01997e00-0000-7000-8000-00000000c0de"}, []),
         ({"workflow": "order", "status": "pending", "tags": ["a"], "queue": "default"}, ["later"]),
         ({"limit": 2}, ["later", "pending"]),
         ({"created_after": datetime(2001, 1, 1, tzinfo=UTC)}, ["later", "pending", "other", "failed", "completed"]),
@@ -124,6 +125,7 @@ async def test_pages_stay_stable_while_runs_come(kagzi: Kagzi) -> None:
         ({"queue": "\ud800"}, ValueError, "queue"),
         ({"id": 7}, TypeError, "id"),
         ({"id": "a\0"}, ValueError, "id"),
+        ({"parent": "order-1"}, ValueError, "parent is 'order-1'; give the run_id"),
     ],
 )
 async def test_what_cannot_be_asked_is_refused(

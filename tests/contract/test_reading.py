@@ -100,6 +100,19 @@ async def test_a_listing_holds_what_fits_all_that_is_asked(store: Store, fields:
     assert [run.run_id for run in found] == [hit]
 
 
+async def test_a_listing_of_children_by_pages(store: Store) -> None:
+    (parent, other) = await start(store, a_run(), a_run())
+    children = await start(store, *(a_run(parent_run_id=parent) for _ in range(5)))
+    await start(store, a_run(parent_run_id=other), a_run(parent_run_id=parent, namespace="elsewhere"))
+
+    first = await store.find(wanted(parent=parent, limit=3))
+    second = await store.find(wanted(parent=parent, limit=3, cursor=first[-1].run_id))
+    narrowed = await store.find(wanted(parent=parent, status=RunStatus.RUNNING))
+
+    assert [run.run_id for run in (*first, *second)] == sorted(children, reverse=True)
+    assert narrowed == []
+
+
 async def test_a_listing_by_status(store: Store, worker: WorkerKey) -> None:
     endings = {
         RunStatus.COMPLETED: completed(),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from kagzi.model.run import RunFilter, RunId
 from kagzi.settings import Settings
 from kagzi.store.postgres import (
     cancelling,
@@ -88,6 +89,10 @@ STATEMENTS = {
     "count open": reading._COUNT_OPEN,
     "backlog": health._BACKLOG,
     "find running": reading._FIND_RUNNING,
+    "find children": reading._filtered(reading._FIND, RunFilter(namespace="", parent=RunId("")))[0],
+    "find more children": reading._filtered(
+        reading._FIND, RunFilter(namespace="", parent=RunId(""), cursor=RunId(""), workflow="")
+    )[0],
 }
 
 # A run of its own, half of them finished, the rest asleep for long, and a step each.
@@ -142,6 +147,8 @@ def assert_only_lookups(name: str, plan: str) -> None:
                 wanted |= {"workflow_runs_claim"}
             if name == "forsaken":
                 wanted |= {"workflow_runs_leaving", "workflow_runs_children"}
+            if name in ("find children", "find more children"):
+                wanted = {"workflow_runs_children"}
             if name == "expire":
                 wanted |= {"workflow_runs_deadline", "workflow_runs_start_deadline"}
             if name in ("owned", "recover", "count open", "find running", "counters"):

@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
+from kagzi.model.run import RunFilter, RunId
 from kagzi.store.sqlite import (
     cancelling,
     children,
@@ -46,7 +47,7 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "any due": (commit._ANY_DUE, ('["a"]', NOW)),
     "run there": (commit._RUN_THERE, ("a",)),
     "record there": (commit._RECORD_THERE, ("a", "b", 0)),
-    "reopen": (commit._REOPEN, ("a", 1)),
+    "reopen": (commit._REOPEN, ("a", 1, False)),
     "hurry": (commit._HURRY, ("a", NOW)),
     "there by run_id": (start._THERE_BY_RUN_ID, ("a",)),
     "there by id": (start._THERE_BY_ID, ("default", "a")),
@@ -110,6 +111,9 @@ HOT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "declare dead": (recovery._DECLARE_DEAD, ("default", NOW)),
     "left behind": (recovery._LEFT_BEHIND, ("default", 100)),
     "get": (reading._GET, ("a",)),
+    "find children": reading._filtered(
+        RunFilter(namespace="default", parent=RunId("a"), cursor=RunId("b"), workflow="order")
+    ),
     "steps": (reading._STEPS, ("a",)),
     "outcomes": (reading._OUTCOMES, ('["a"]',)),
     "existing": (reading._EXISTING, ('["a"]',)),
@@ -132,6 +136,7 @@ LOOKS_UP = {
     "mark parent": BY_RUN_ID,
     "parents that ended": "workflow_runs_leaving (namespace=?)",
     "children left behind": "workflow_runs_children (parent_run_id=?)",
+    "find children": "workflow_runs_children (parent_run_id=? AND run_id<?)",
     "parents done": BY_RUN_ID,
     "alive": "PRIMARY KEY (key=?)",
     "first due": f"{LANE} AND available_at>?)",

@@ -49,8 +49,12 @@ async def test_a_child_gives_its_result(kagzi: Kagzi) -> None:
         assert await handle.result(timeout=30) == [2, 4, 6]
         first, second, third = await handle.history()
         child = await kagzi.handle(first.child_run_id or "").describe()
+        listed = await kagzi.find_runs(parent=handle.run_id, workflow="double", limit=2)
+        rest = await kagzi.find_runs(parent=handle.run_id, cursor=listed[-1].run_id)
 
     assert [step.kind for step in (first, second, third)] == [StepKind.CHILD] * 3
+    assert {run.run_id for run in (*listed, *rest)} == {step.child_run_id for step in (first, second, third)}
+    assert (len(listed), len(rest), child.deadline) == (2, 1, None)
     assert (child.workflow, child.parent_run_id, child.status) == ("double", handle.run_id, RunStatus.COMPLETED)
 
 

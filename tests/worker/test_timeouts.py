@@ -100,7 +100,9 @@ async def test_parked_time_counts_and_the_run_wakes_at_its_deadline() -> None:
 
     async with Environment(kagzi) as env:
         handle = await sleeper.options(timeout=10 * DAY).start()
-        began = (await handle.describe()).created_at
+        run = await handle.describe()
+        began = run.created_at
+        assert run.deadline == began + 10 * DAY
         await env.advance(10 * DAY - timedelta(seconds=1))
         assert await handle.status() == "SLEEPING"
         await env.advance(timedelta(seconds=1))

@@ -396,6 +396,7 @@ class Kagzi:
         queue: str | None = None,
         tags: Sequence[str] = (),
         id: str | None = None,  # noqa: A002 - the public name
+        parent: str | None = None,
         created_after: datetime | None = None,
         paused: bool | None = None,
         cursor: str | None = None,
@@ -404,7 +405,7 @@ class Kagzi:
         """List runs without payloads, newest first, at most `limit` (1 to 1,000).
 
         For the next page pass the last run's `run_id` as `cursor`; pages stay stable while runs come and go. `tags`
-        must all be there.
+        must all be there. `parent` is the run_id of the run whose children are wanted.
         """
         wanted = listing.wanted(
             self.settings.namespace,
@@ -413,6 +414,7 @@ class Kagzi:
             queue=queue,
             tags=tags,
             id=id,
+            parent=parent,
             created_after=created_after,
             paused=paused,
             cursor=cursor,

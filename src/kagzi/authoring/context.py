@@ -272,7 +272,8 @@ class WorkflowContext(RunFacts):
         failed group) gives the child up too, as its `parent_close` says. `ctx.options` has its `id`, `queue` (by
         default the parent's), `version` and `parent_close`.
 
-        The await raises ChildFailed where it failed or was cancelled, ConflictError where another run has its id.
+        The await raises ChildFailed where it failed or was cancelled, ConflictError where another run has its id, even
+        one of the same workflow and input.
         Raises ValueError for a name that can't be kept, PayloadError for an argument that can't be stored exactly.
         """
         return self._call_child(name, workflow, args, kwargs, starts_only=False)

@@ -703,6 +703,7 @@ class Kagzi(ApplicationTwin):
         queue: str | None = None,
         tags: Sequence[str] = (),
         id: str | None = None,
+        parent: str | None = None,
         created_after: datetime | None = None,
         paused: bool | None = None,
         cursor: str | None = None,
@@ -711,7 +712,7 @@ class Kagzi(ApplicationTwin):
         """List runs without payloads, newest first, at most `limit` (1 to 1,000).
 
         For the next page pass the last run's `run_id` as `cursor`; pages stay stable while runs come and go. `tags`
-        must all be there.
+        must all be there. `parent` is the run_id of the run whose children are wanted.
         """
         return self._bridge.call(
             "Kagzi.find_runs",
@@ -721,6 +722,7 @@ class Kagzi(ApplicationTwin):
                 queue=queue,
                 tags=tags,
                 id=id,
+                parent=parent,
                 created_after=created_after,
                 paused=paused,
                 cursor=cursor,

@@ -45,6 +45,7 @@ for command in (signal, cancel, terminate, pause, resume, retry, fork):
 @click.option("--workflow", metavar="NAME", help="Runs of this workflow.")
 @click.option("--queue", metavar="NAME", help="Runs in this queue.")
 @click.option("--tag", "tags", multiple=True, metavar="TEXT", help="Runs with this tag; can be repeated.")
+@click.option("--parent", metavar="RUN", help="Children of this run.")
 @click.option("--paused", is_flag=True, default=None, help="Runs that are paused.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @click.option("--cursor", metavar="RUN_ID", help="The last run of the page before.")
@@ -90,6 +91,8 @@ def show(which: str) -> None:
 
 async def _find(wanted: dict[str, Any]) -> list[Run]:
     async with looking() as kagzi:
+        if wanted["parent"] is not None:
+            wanted["parent"] = await run_id_of(kagzi, wanted["parent"])
         return await kagzi.find_runs(**wanted)
 
 
@@ -122,8 +125,10 @@ def _show_run(run: Run) -> None:
         "started": moment(run.started_at),
         "finished": moment(run.finished_at),
         "wakes": moment(run.wake_at),
+        "deadline": moment(run.deadline),
         "paused": f"{moment(run.paused_at)} {run.pause_reason or ''}".strip(),
         "worker": run.worker_id or "",
+        "parent": run.parent_run_id or "",
         "forked": run.forked_from or "",
         "crashes": str(run.crashes) if run.crashes else "",
         "input": value_text(run.input),

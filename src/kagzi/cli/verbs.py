@@ -30,6 +30,7 @@ def _one_or_many(command: F) -> F:
         click.option("--queue", metavar="NAME", help="Runs in this queue."),
         click.option("--tag", "tags", multiple=True, metavar="TEXT", help="Runs with this tag; can be repeated."),
         click.option("--id", "own_id", metavar="ID", help="The run that was started with this id."),
+        click.option("--parent", metavar="RUN_ID", help="The children of this run."),
         click.option("--created-after", type=click.DateTime(), metavar="TIME", help="Runs started since, in UTC."),
         click.option("--paused", is_flag=True, default=None, help="Runs that are paused."),
         click.option("--all", "every", is_flag=True, help="All runs that it can be done with."),

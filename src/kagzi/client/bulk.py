@@ -148,7 +148,7 @@ def wanted_by(verb: BulkVerb, namespace: str, which: RunsWanted, *, every: bool)
         raise ValueError(f"{verb.name} got all=True and filters. Give filters for some runs, or all=True alone.")
     if not is_narrow and not every:
         raise ValueError(f"{verb.name} got no filter. Say which runs, as for find_runs, or all=True for every one.")
-    names = ("status", "workflow", "queue", "id", "created_after", "paused")
+    names = ("status", "workflow", "queue", "id", "parent", "created_after", "paused")
     unknown = set(filters) - {*names, "tags"}
     if unknown:
         raise TypeError(f"{verb.name} has no filter {sorted(unknown)[0]!r}; there are those of find_runs.")

@@ -23,6 +23,7 @@ def wanted(
     queue: str | None,
     tags: Sequence[str],
     id: str | None,  # noqa: A002 - the public name
+    parent: str | None,
     created_after: datetime | None,
     paused: bool | None,
     cursor: str | None,
@@ -35,6 +36,8 @@ def wanted(
         raise ValueError(f"limit is {limit!r}; give a whole number from 1 to {LIMIT}, and page with cursor.")
     if cursor is not None and not is_id(cursor):
         raise ValueError(f"cursor is {cursor!r}; give the run_id of the last run of the page before.")
+    if parent is not None and not is_id(parent):
+        raise ValueError(f"parent is {parent!r}; give the run_id of the run that started those that are wanted.")
     return RunFilter(
         namespace=namespace,
         status=None if status is None else _status(status),
@@ -42,6 +45,7 @@ def wanted(
         queue=None if queue is None else check_name(queue, what="queue"),
         tags=tuple(check_name(tag, what="a tag") for tag in tags),
         id=None if id is None else check_name(id, what="id", limit=ID_LIMIT),
+        parent=None if parent is None else RunId(parent),
         created_after=None if created_after is None else as_moment(created_after, what="created_after"),
         paused=None if paused is None else bool(paused),
         cursor=None if cursor is None else RunId(cursor),

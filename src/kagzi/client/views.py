@@ -80,6 +80,7 @@ def as_run(
         pause_reason=stored.pause_reason,
         undelivered=undelivered,
         forked_from=stored.forked_from,
+        deadline=stored.deadline,
         unreadable="; ".join(faults) or None,
     )
 

@@ -18,6 +18,7 @@ class RunsWanted(TypedDict, total=False):
     queue: str | None
     tags: Sequence[str]
     id: str | None
+    parent: str | None
     created_after: datetime | None
     paused: bool | None
 

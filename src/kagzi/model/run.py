@@ -70,7 +70,7 @@ class Run:
     run and without a new checkpoint, `wakeups` the returns from SLEEPING. Where the run is paused, `paused_at` says
     since when, `pause_reason` why, and `wake_at` when it would be due. `undelivered` are the messages that it has not
     received, oldest first: once it has ended it never will. Only `WorkflowHandle.describe` fills it.
-    `forked_from` is the run with whose history it began.
+    `forked_from` is the run with whose history it began, `deadline` when its `timeout` is over.
     """
 
     run_id: str
@@ -101,6 +101,7 @@ class Run:
     pause_reason: str | None = None
     undelivered: tuple[Undelivered, ...] = ()
     forked_from: str | None = None
+    deadline: datetime | None = None
 
 
 # The structs below are made once or more per run on the hot path: a msgspec Struct is made in 0.15 µs, a frozen
@@ -199,6 +200,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     pause_reason: str | None = None
     due_at: datetime | None = None
     forked_from: RunId | None = None
+    deadline: datetime | None = None
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -220,6 +222,7 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None = None
     tags: tuple[str, ...] = ()
     id: str | None = None
+    parent: RunId | None = None
     created_after: datetime | None = None
     paused: bool | None = None
     is_open: bool = False

@@ -179,6 +179,15 @@ def _filtered(sql: str, wanted: RunFilter) -> tuple[str, list[Any]]:
         ("r.run_id < ", wanted.cursor),
     ]
     arguments: list[Any] = [wanted.namespace]
+    order = "r.run_id DESC"
+    if wanted.parent is not None:
+        arguments.append(wanted.parent)
+        sql += " AND r.parent_run_id >= $2 AND r.parent_run_id <= $2"
+        # Not `=`, of which the planner knows that the order by run_id is the same: then it may walk all runs by that.
+        order = "r.parent_run_id DESC, r.run_id DESC"
+        if wanted.cursor is not None:
+            arguments.append(wanted.cursor)
+            sql += " AND (r.parent_run_id, r.run_id) < ($2, $3)"
     if wanted.status is not None:
         # Written out, for a partial index is only considered for a constant; the enum holds no quotes.
         sql += f" AND r.status = '{RunStatus(wanted.status).value}'"
@@ -191,4 +200,4 @@ def _filtered(sql: str, wanted: RunFilter) -> tuple[str, list[Any]]:
             arguments.append(value)
             sql += f" AND {condition}${len(arguments)}"
     arguments.append(wanted.limit)
-    return f"{sql} ORDER BY r.run_id DESC LIMIT ${len(arguments)}", arguments
+    return f"{sql} ORDER BY {order} LIMIT ${len(arguments)}", arguments

@@ -42,7 +42,8 @@ RUN_COLUMNS = f"""r.run_id::text, r.id, r.namespace, r.workflow, r.version, r.qu
     {readable("r.available_at")} AS available_at, r.waits, r.worker_key::text,
     (SELECT k.worker_id FROM {{schema}}.workers AS k WHERE k.key = r.worker_key) AS worker_id,
     r.parent_run_id::text, r.tags, r.attributes, r.error, {readable("r.paused_at")} AS paused_at, r.pause_reason,
-    {readable("r.due_at")} AS due_at, r.forked_from::text"""
+    {readable("r.due_at")} AS due_at, r.forked_from::text,
+    {readable("r.deadline")} AS deadline"""
 PAYLOAD_COLUMNS = "r.input, r.output"
 
 
@@ -79,6 +80,7 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
         pause_reason=row["pause_reason"],
         due_at=row["due_at"],
         forked_from=row["forked_from"],
+        deadline=row["deadline"],
     )
 
 

@@ -29,6 +29,10 @@ _GET = f"SELECT {RUN_COLUMNS}, {PAYLOAD_COLUMNS} FROM workflow_runs AS r WHERE r
 
 _FIND = f"SELECT {RUN_COLUMNS} FROM workflow_runs AS r WHERE r.namespace = ?"
 
+_FIND_CHILDREN = f"""
+SELECT {RUN_COLUMNS} FROM workflow_runs AS r INDEXED BY workflow_runs_children WHERE r.namespace = ?
+"""
+
 _STEPS = f"""
 SELECT {STEP_COLUMNS} FROM step_runs AS s WHERE s.run_id = ? ORDER BY s.seq NULLS LAST, s.started_at, s.step_id
 """
@@ -121,13 +125,14 @@ EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(r.tags) THEN r.tags ELSE '[
 
 def _filtered(wanted: RunFilter) -> tuple[str, tuple[Any, ...]]:
     """The statement for just the conditions that are given."""
-    sql = _FIND
+    sql = _FIND if wanted.parent is None else _FIND_CHILDREN
     arguments: list[Any] = [wanted.namespace]
     conditions: list[tuple[str, Any]] = [
         ("r.status = ?", wanted.status),
         ("r.workflow = ?", wanted.workflow),
         ("r.queue = ?", wanted.queue),
         ("r.id = ?", wanted.id),
+        ("r.parent_run_id = ?", wanted.parent),
         ("r.created_at > ?", None if wanted.created_after is None else micros(wanted.created_after)),
         ("r.run_id < ?", wanted.cursor),
         *((_HAS_TAG, tag) for tag in wanted.tags),

@@ -46,7 +46,8 @@ def _pairs(encoded: str) -> tuple[tuple[str, int], ...]:
 RUN_COLUMNS = """r.run_id, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status, r.attempts,
     r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at, r.waits,
     r.worker_key, (SELECT k.worker_id FROM workers AS k WHERE k.key = r.worker_key) AS worker_id,
-    r.parent_run_id, r.tags, r.attributes, r.paused_at, r.pause_reason, r.due_at, r.forked_from"""
+    r.parent_run_id, r.tags, r.attributes, r.paused_at, r.pause_reason, r.due_at, r.forked_from,
+    r.deadline"""
 PAYLOAD_COLUMNS = "r.input, r.output, r.error"
 NO_PAYLOADS = (None, None, None)
 
@@ -81,9 +82,10 @@ def stored_run(row: Row) -> StoredRun:
         pause_reason=row[24],
         due_at=moment_or_none(row[25]),
         forked_from=row[26],
-        input=row[27],
-        output=row[28],
-        error=row[29],
+        deadline=moment_or_none(row[27]),
+        input=row[28],
+        output=row[29],
+        error=row[30],
     )
 
 

@@ -15,7 +15,7 @@ ALTER TABLE {schema}.workflow_runs ADD COLUMN parent_close text;
 -- The run has started children, of which some may be open.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN has_children boolean NOT NULL DEFAULT false;
 
-CREATE INDEX workflow_runs_children ON {schema}.workflow_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX workflow_runs_children ON {schema}.workflow_runs (parent_run_id, run_id) WHERE parent_run_id IS NOT NULL;
 
 -- Runs that have ended and whose children are to be looked after.
 CREATE INDEX workflow_runs_leaving ON {schema}.workflow_runs (namespace, run_id)

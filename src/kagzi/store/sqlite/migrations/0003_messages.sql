@@ -15,7 +15,7 @@ ALTER TABLE workflow_runs ADD COLUMN parent_close TEXT;
 -- The run has started children, of which some may be open.
 ALTER TABLE workflow_runs ADD COLUMN has_children INTEGER NOT NULL DEFAULT 0;
 
-CREATE INDEX workflow_runs_children ON workflow_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE INDEX workflow_runs_children ON workflow_runs (parent_run_id, run_id) WHERE parent_run_id IS NOT NULL;
 
 -- Runs that have ended and whose children are to be looked after.
 CREATE INDEX workflow_runs_leaving ON workflow_runs (namespace, run_id) WHERE has_children AND finished_at IS NOT NULL;
