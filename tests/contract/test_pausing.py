@@ -78,6 +78,21 @@ async def test_nobody_takes_a_paused_run_until_it_is_resumed(store: Store) -> No
     assert (again.paused_at, again.pause_reason, again.due_at) == (None, None, None)
 
 
+async def test_a_run_whose_time_has_passed_is_due_from_its_resumption_on(store: Store) -> None:
+    """Claims may begin where an earlier one ended, so nothing becomes due in the past."""
+    (run_id,) = await start(store)
+    await pause(store, run_id)
+    held = await stored(store, run_id)
+
+    await resume(store, run_id)
+
+    free = await stored(store, run_id)
+    assert held.paused_at is not None
+    assert held.due_at is not None
+    assert free.available_at is not None
+    assert held.due_at < held.paused_at < free.available_at
+
+
 async def test_the_first_pause_counts(store: Store) -> None:
     (run_id,) = await start(store)
 
