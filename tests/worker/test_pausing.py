@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -127,10 +128,7 @@ async def test_branches_go_on_where_they_were_where_the_run_is_resumed_before_it
         handle = await branching.start()
         await gates.full(4)
         await handle.pause()
-        await until(
-            lambda: all(each.is_pausing for worker in workers_of(kagzi) for each in worker.slots.executions()),
-            what="the worker has heard of the pause",
-        )
+        await until_it_is_heard(kagzi)
         for name in ("short", "fails", "brief"):
             gates.open(name)
         await until_history(handle, "short", "brief")
@@ -153,6 +151,14 @@ def workers_of(kagzi: Kagzi) -> list[Any]:
     return list(kagzi._connection.local_workers)
 
 
+async def until_it_is_heard(kagzi: Kagzi) -> None:
+    """Wait until the worker knows that all that it has is to be paused."""
+    await until(
+        lambda: all(each.is_pausing for worker in workers_of(kagzi) for each in worker.slots.executions()),
+        what="the worker has heard of the pause",
+    )
+
+
 async def fence_of(kagzi: Kagzi, handle: WorkflowHandle[Any]) -> int:
     run = await kagzi.store_in_use().get(handle.run_id)  # type: ignore[arg-type]  # a RunId is a str
     assert run is not None
@@ -165,21 +171,22 @@ async def until_history(handle: WorkflowHandle[Any], *names: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_steps_that_wait_for_their_turn_do_not_begin(any_database_url: str) -> None:
+@pytest.mark.parametrize("semantics", ["at_least_once", "at_most_once"])
+async def test_steps_that_wait_for_their_turn_do_not_begin(
+    any_database_url: str, semantics: Literal["at_least_once", "at_most_once"]
+) -> None:
     kagzi, gates = Kagzi(settings=Settings(database_url=any_database_url, max_concurrent_steps=1)), Gates()
 
     @kagzi.workflow
     async def two(ctx: WorkflowContext) -> list[str]:
-        return list(await asyncio.gather(*(ctx.step(name, gates.enter, name) for name in ("a", "b"))))
+        bound = ctx.options(semantics=semantics)
+        return list(await asyncio.gather(*(bound.step(name, gates.enter, name) for name in ("a", "b"))))
 
     async with kagzi, kagzi.create_worker():
         handle = await two.start()
         await gates.reached("a")
         await handle.pause()
-        await until(
-            lambda: all(each.is_pausing for worker in workers_of(kagzi) for each in worker.slots.executions()),
-            what="the worker has heard of the pause",
-        )
+        await until_it_is_heard(kagzi)
         gates.open_all()
         await until_it_rests(handle)
         entered = list(gates.entered)
@@ -419,3 +426,59 @@ async def test_a_worker_that_drains_leaves_a_run_that_pauses_paused(kagzi: Kagzi
             assert [step.name for step in await handle.history()] == ["first"]
             await handle.resume()
             assert await handle.result(timeout=30) == ["first", "second"]
+
+
+async def test_threads_that_are_all_busy_keep_a_step_waiting_which_then_does_not_begin(any_database_url: str) -> None:
+    kagzi = Kagzi(settings=Settings(database_url=any_database_url, max_step_threads=1))
+    begun, go_on = list[str](), threading.Event()
+
+    def work(name: str) -> str:
+        begun.append(name)
+        go_on.wait(30)
+        return name
+
+    @kagzi.workflow
+    async def two(ctx: WorkflowContext) -> list[str]:
+        return list(await asyncio.gather(*(ctx.step(name, work, name) for name in ("a", "b"))))
+
+    async with kagzi, kagzi.create_worker():
+        handle = await two.start()
+        await until(lambda: begun == ["a"], what="the thread is busy")
+        await handle.pause()
+        await until_it_is_heard(kagzi)
+        go_on.set()
+        await until_it_rests(handle)
+        before = list(begun)
+        await handle.resume()
+        assert await handle.result(timeout=30) == ["a", "b"]
+
+    assert before == ["a"]
+    assert begun == ["a", "b"]
+
+
+async def test_undoing_rests_too_and_goes_on(kagzi: Kagzi) -> None:
+    gates = Gates()
+
+    async def undo(result: str, given: str) -> None:
+        await gates.enter(f"undo {result}")
+
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> None:
+        for name in ("first", "second"):
+            await ctx.options(undo=undo).step(name, str, name)
+        raise ValueError("sold out")
+
+    async with kagzi, kagzi.create_worker():
+        handle = await order.start()
+        await gates.reached("undo second")
+        await handle.pause()
+        await until_it_is_heard(kagzi)
+        gates.open_all()
+        await until_it_rests(handle)
+        before = list(gates.entered)
+        await handle.resume()
+        with pytest.raises(WorkflowFailed, match="sold out"):
+            await handle.result(timeout=30)
+
+    assert before == ["undo second"]
+    assert gates.entered == ["undo second", "undo first"]

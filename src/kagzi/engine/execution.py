@@ -157,9 +157,9 @@ class Execution:
         if self._over or self._closing is not None or self._draining:
             return
         self._draining = self.is_pausing = True
-        for running in self._host.runner.withdraw(self):
-            if self._running.pop(running.call.step_id, None) is not None:
-                self._body.fresh.append(running.call)
+        for running in self._host.runner.withdraw(self._running.values()):
+            del self._running[running.call.step_id]
+            self._body.fresh.append(running.call)
         if not self.is_settling:
             self.release()
 

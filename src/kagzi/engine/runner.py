@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime
@@ -239,10 +239,10 @@ class StepRunner:
                 waiting.append(step)
         return waiting
 
-    def withdraw(self, owner: StepOwner) -> list[RunningStep]:
-        """Start nothing more of what one owner has handed in; returns its steps that were waiting for their turn."""
-        waiting = [step for step in self._queue if step.owner is owner and not step.stopped]
-        waiting += [step for step in self.running if step.owner is owner and step.waits and not step.stopped]
+    def withdraw(self, steps: Iterable[RunningStep]) -> list[RunningStep]:
+        """Start no more of these steps; returns those that were waiting for their turn."""
+        queued = set(self._queue)
+        waiting = [step for step in steps if (step in queued or step.waits) and not step.stopped]
         for step in waiting:
             step.stop()
         return waiting
