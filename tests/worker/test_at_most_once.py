@@ -22,6 +22,7 @@ from kagzi import (
     StepInterrupted,
     StepStatus,
     SyncWorkflowContext,
+    WorkerState,
     WorkflowContext,
     WorkflowFailed,
     step,
@@ -569,3 +570,58 @@ async def test_a_step_that_can_be_undone_is_executed_at_most_once_too(kagzi: Kag
                 await handle.result(timeout=30)
 
     assert (charges.calls, undone) == ([5], [])
+
+
+async def test_a_draining_worker_leaves_what_did_not_happen_to_others(kagzi: Kagzi, charges: Charges) -> None:
+    """It finds out that it did not happen while it drains: it begins nothing more, and does not wait for it either."""
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def find(amount: int) -> Any:
+        asked.set()
+        await may_answer.wait()
+        return NOT_EXECUTED
+
+    @kagzi.workflow
+    async def buy(ctx: WorkflowContext) -> str:
+        return await ctx.options(semantics="at_most_once", reconcile=find).step("charge", charges.charge, 5)
+
+    async with kagzi:
+        handle = await killed_in_the_call(kagzi, charges, buy.start)
+        async with kagzi.create_worker(graceful_shutdown_timeout=timedelta(minutes=5)) as draining:
+            await within(asked.wait())
+            draining.drain()
+            await until(lambda: draining.state is WorkerState.DRAINING)
+            may_answer.set()
+            await until(lambda: draining.run_count == 0)
+        calls = list(charges.calls)
+        async with kagzi.create_worker():
+            assert await handle.result(timeout=30) == "charged 5"
+
+    assert (calls, charges.calls) == ([5], [5, 5])
+
+
+async def test_a_run_that_rests_does_not_execute_what_did_not_happen(kagzi: Kagzi, charges: Charges) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def find(amount: int) -> Any:
+        asked.set()
+        await may_answer.wait()
+        return NOT_EXECUTED
+
+    @kagzi.workflow
+    async def buy(ctx: WorkflowContext) -> str:
+        return await ctx.options(semantics="at_most_once", reconcile=find).step("charge", charges.charge, 5)
+
+    async with kagzi:
+        handle = await killed_in_the_call(kagzi, charges, buy.start)
+        async with kagzi.create_worker(poll_interval=timedelta(seconds=0.1)) as worker:
+            await within(asked.wait())
+            await handle.pause()
+            await until(lambda: not any(execution.may_go_on for execution in worker.slots.executions()))
+            may_answer.set()
+            await until(lambda: worker.run_count == 0)
+            calls = list(charges.calls)
+            await handle.resume()
+            assert await handle.result(timeout=30) == "charged 5"
+
+    assert (calls, charges.calls) == ([5], [5, 5])

@@ -277,6 +277,12 @@ class Execution:
         """Execute a step no more; False where nobody waits for it."""
         return self._running.pop(running.call.step_id, None) is not None and not self._over
 
+    def take_up_again(self, call: StepCall[Any]) -> None:
+        """See soon what is to be done with a step that is not over."""
+        self._body.fresh.append(call)
+        # A plain callback: the body must not be drained inside a task (engine/loop.py).
+        asyncio.get_running_loop().call_soon(self._alarm)
+
     def awaits(self, running: RunningStep) -> bool:
         """Whether the step is still to be executed."""
         return self._running.get(running.call.step_id) is running

@@ -42,6 +42,9 @@ class Owner(Protocol):
     def forget(self, running: RunningStep) -> bool:
         """Execute a step no more; False where nobody waits for it."""
 
+    def take_up_again(self, call: StepCall[Any]) -> None:
+        """See soon what is to be done with a step that is not over."""
+
     def awaits(self, running: RunningStep) -> bool:
         """Whether the step is still to be executed."""
 
@@ -120,11 +123,10 @@ class Once:
     def settled(self, running: RunningStep, value: Any) -> None:
         """The function returned: it happened. Or it was found out what did."""
         call = running.call
-        if running.reconciles and value is NOT_EXECUTED:
-            if self._owner.forget(running):
-                self._begin(call)
-            return
         if not self._owner.forget(running):
+            return
+        if running.reconciles and value is NOT_EXECUTED:
+            self._go_on(running, in_doubt=False)
             return
         try:
             written = self._recorder.result(running, value)
@@ -146,7 +148,13 @@ class Once:
             if call.options.reconcile is None or runs_in_thread(running):
                 self._owner.submit(*self._recorder.interruption(call, attempt=running.attempt, error=error))
             else:
-                self._reconcile(call)
+                self._go_on(running, in_doubt=True)
+
+    def _go_on(self, running: RunningStep, *, in_doubt: bool) -> None:
+        """Have the step executed, or asked about, like one that the body has just called: a worker that drains or a run
+        that rests begins neither."""
+        self._recorder.note_doubt(running, in_doubt=in_doubt)
+        self._owner.take_up_again(running.call)
 
     def abandoned(self, running: RunningStep) -> None:
         """The step could not be started, as the lease is gone."""

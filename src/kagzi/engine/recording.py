@@ -175,6 +175,13 @@ class Recorder:
         tries = self._tries.get(step_id)
         return tries is not None and tries.in_doubt
 
+    def note_doubt(self, running: RunningStep, *, in_doubt: bool) -> None:
+        """An execution has left its step in doubt, or it was found out that it never happened."""
+        step_id, before = running.call.step_id, self._tries.get(running.call.step_id)
+        made = before or Tries(used=running.attempt - 1, earlier=self.made_earlier(step_id))
+        self.is_untried = False
+        self._tries = self._tries | {step_id: msgspec.structs.replace(made, in_doubt=in_doubt, wake_at=None)}
+
     def details(self, step_id: str) -> Any:
         """What the step's last execution has told of how far it was; None where nothing is known."""
         tries = self._tries.get(step_id)
