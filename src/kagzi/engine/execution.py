@@ -259,11 +259,14 @@ class Execution:
                 self._once = Once(self, self._recorder)
             self._once.execute(call)
             return
-        attempt = 1 if self._recorder.is_untried else self._recorder.attempt(call.step_id)
-        self.launch(RunningStep(self, call, attempt, self._host.clock.now()))
+        if self._recorder.is_untried:
+            running = self._running[call.step_id] = RunningStep(self, call, 1, self._host.clock.now())
+            self._host.runner.start(running)
+        else:
+            self.launch(RunningStep(self, call, self._recorder.attempt(call.step_id), self._host.clock.now()))
 
     def launch(self, running: RunningStep) -> None:
-        """Execute a step."""
+        """Execute a step that may have been executed before."""
         call = running.call
         if not self._recorder.is_untried:
             if running.attempt - self._recorder.made_earlier(call.step_id) > 1:

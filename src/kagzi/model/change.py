@@ -82,8 +82,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     transition: Transition | None = None
 
 
+class PlainChange(Change, frozen=True, kw_only=True, gc=False):
+    """A change of which its maker knows that it has `records` that replace nothing, as nearly all have: stores need not
+    look for the rest. Nothing may be added to one."""
+
+
 def has_rarities(change: Change) -> bool:
     """Whether a change holds what few do, which stores write by statements of their own."""
+    if change.__class__ is PlainChange:
+        return False
     received = change.received or change.returned
     return bool(change.failed or received or change.starts or change.replies or change.published or change.marks)
 

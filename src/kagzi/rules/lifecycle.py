@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from kagzi.model.change import Change, ParkedAt, Published, Transition
+from kagzi.model.change import Change, ParkedAt, PlainChange, Published, Transition
 from kagzi.model.child import ChildOutcome, ChildStart
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.message import Message, Reply
@@ -32,7 +32,9 @@ def checkpoint(
 ) -> Change:
     """A step's function returned; `output` is its encoded result."""
     record = StepRecord(step_id=step_id, seq=seq, output=output, attempts=attempts, started_at=started_at)
-    return Change(run_id=run_id, fence=fence, records=(record,), replaces=replaces)
+    if replaces:
+        return Change(run_id=run_id, fence=fence, records=(record,), replaces=True)
+    return PlainChange(run_id=run_id, fence=fence, records=(record,))
 
 
 def failed_attempt(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from kagzi.model.change import Applied, Change, Committed, has_rarities
+from kagzi.model.change import Applied, Change, Committed, PlainChange, has_rarities
 from kagzi.model.child import ChildStart
 from kagzi.model.run import TERMINAL, RunStatus
 from kagzi.model.step import FailedAttempt, StartMark, StepRecord
@@ -150,7 +150,7 @@ def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
     rows = [_record_row(change, record, now) for change in every if not change.replaces for record in change.records]
     if rows and _RECORD.run(session.connection, rows) < len(rows):
         raise Doubtful
-    rare = [change for change in every if change.replaces or has_rarities(change)]
+    rare = [each for each in every if each.__class__ is not PlainChange and (each.replaces or has_rarities(each))]
     if not all(_write_rarities(session, change) for change in rare):
         raise Doubtful
     _let_go(session, [change for change in every if change.transition is not None])
