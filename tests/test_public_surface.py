@@ -216,6 +216,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     WorkflowContext.child: "self, name, workflow, /, *args, **kwargs",
     WorkflowContext.start_child: "self, name, workflow, /, *args, **kwargs",
     ChildHandle.result: "self",
+    ChildHandle.signal: "self, signal, value",
     WorkflowContext.publish: "self, key, value, *, type",
     UpdateRequest.reply: "self, value",
     WorkflowContext.gather: "self, *calls",

@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from kagzi import ChildFailed, Kagzi, ParentClose, RunStatus, WorkflowContext
+from kagzi import ChildFailed, Kagzi, ParentClose, RunStatus, Signal, WorkflowContext
 from kagzi.testing import Environment
+
+NUMBER = Signal("number", int)
 
 
 def double(number: int) -> int:
@@ -45,6 +47,28 @@ async def test_a_family_survives_crashes_everywhere() -> None:
         handle = await parent.start()
         await env.advance(timedelta(hours=5))
         assert await handle.result() == [2, 4, "StepFailed", 6]
+
+
+async def test_a_signal_to_a_child_is_sent_once_through_crashes_everywhere() -> None:
+    kagzi = Kagzi("sqlite://")
+
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> list[int]:
+        return [await ctx.wait_for(NUMBER) for _ in range(3)]
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> list[int]:
+        handle = await ctx.start_child("child", child)
+        await handle.signal(NUMBER, 1)
+        await ctx.gather(handle.signal(NUMBER, 2), handle.signal(NUMBER, 2))
+        return await handle.result()
+
+    async with Environment(kagzi) as env:
+        report = await env.crash_everywhere(parent)
+        handle = await parent.start()
+        assert await handle.result(timeout=30) == [1, 2, 2]
+
+    assert "checkpoint of step 'signal number'" in report.writes
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,15 @@ from kagzi.authoring.calls import LazyCall, Waited
 from kagzi.authoring.names import check_name
 from kagzi.authoring.options import ChildOptions
 from kagzi.authoring.port import RunPort
+from kagzi.authoring.signals import Signal
+from kagzi.errors import RunClosed
 
 if TYPE_CHECKING:
     from kagzi.authoring.definitions import Definition
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -102,6 +105,18 @@ class ChildHandle(Generic[R]):
             self._port.ask_outcome(self._result)
         # Many may wait for it: one that gives up does not cancel it for the others.
         return await asyncio.shield(self._result)
+
+    async def signal(self, signal: Signal[T], value: T) -> None:
+        """Send a signal to the child, once, whatever crashes; returns once it is in the child's mailbox for good.
+
+        Raises RunClosed where the child has ended, PayloadError for a value that doesn't fit the signal's type.
+        """
+        if not isinstance(signal, Signal):
+            raise TypeError(f"give a Signal, such as Signal({'opened'!r}, bool), not {signal!r}.")
+        text = self._port.encode(signal.type, value, where=f"signal {signal.name!r}")
+        ended = await self._port.signalling(self._run_id, signal.name, text)
+        if ended is not None:
+            raise RunClosed(self._run_id, ended)
 
     def __repr__(self) -> str:
         """Name the child."""

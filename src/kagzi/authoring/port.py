@@ -80,6 +80,9 @@ class RunPort(Protocol):
     def completed(self, call: UndoableCall[Any], value: Any) -> None:
         """Note that such a step is completed, with `value`."""
 
+    def signalling(self, child_run_id: str, signal: str, text: str) -> StepCall[str | None]:
+        """Make the call that sends an encoded signal to a child; it gives the child's status where it has ended."""
+
     def ask_sleep(self, sleep: Sleep) -> None:
         """Have the sleep end at its time, or where the record says it ended."""
 

@@ -311,6 +311,10 @@ class SyncChildHandle(Generic[R]):
         """Wait for the child to end and return its result; see `ChildHandle.result`."""
         return wait(self._handle.result())
 
+    def signal(self, signal: Signal[T], value: T) -> None:
+        """Send a signal to the child, once, whatever crashes; see `ChildHandle.signal`."""
+        wait(self._handle.signal(signal, value))
+
     def __repr__(self) -> str:
         """Name the child."""
         return repr(self._handle)

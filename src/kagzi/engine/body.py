@@ -27,6 +27,7 @@ from kagzi.engine.loop import WorkflowLoop
 from kagzi.engine.mailbox import Mailbox
 from kagzi.engine.patches import Patches
 from kagzi.engine.runlog import RunLogger
+from kagzi.engine.sending import INSISTING, post_signal
 from kagzi.engine.tasks import WorkflowTask
 from kagzi.engine.timers import Timer, Timers
 from kagzi.engine.undoing import Undoing
@@ -39,6 +40,8 @@ from kagzi.payloads import Payloads
 Operation = StepCall[Any] | Sleep | WorkflowTimer | Receive[Any] | Write | ChildCall[Any] | ChildResult[Any]
 """What a body can wait for."""
 
+
+_LONGEST_NAME = 255
 
 _ID_LIMIT = 2400
 """Bytes of an identity: PostgreSQL's index entries hold 2,704, the run's id included."""
@@ -252,6 +255,15 @@ class Body:
         """Note that such a step is completed."""
         if self.undoing is not None:
             self.undoing.completed(call.step_id, value)
+
+    def signalling(self, child_run_id: str, signal: str, text: str) -> StepCall[str | None]:
+        """Make the call that sends an encoded signal to a child; it gives the child's status where it has ended."""
+        name = f"signal {signal}"[:_LONGEST_NAME]
+        call: StepCall[str | None] = StepCall(  # type: ignore[abstract] # only for type checkers: see calls.py
+            self, self.identify(name), name, post_signal, (child_run_id, signal, text), {}, INSISTING
+        )
+        self.created(call)
+        return call
 
     def ask_sleep(self, sleep: Sleep) -> None:
         """Have the sleep end at its time, or where the record says it ended."""

@@ -53,7 +53,7 @@ from kagzi.engine.undoing import Undoing
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
-from kagzi.model.message import CANCEL, Message
+from kagzi.model.message import CANCEL, Message, NewMessage, Posted
 from kagzi.model.run import MessageKind, RunStatus
 from kagzi.model.step import OpenStep, StepKind
 from kagzi.model.transaction import Transacted
@@ -225,6 +225,16 @@ class Execution:
     def told(self, running: RunningStep) -> None:
         """A step's function told how far it is. Safe from any thread."""
         self._host.told(running)
+
+    @property
+    def namespace(self) -> str:
+        """Where the run is."""
+        return self._host.namespace
+
+    async def post(self, message: NewMessage) -> Posted:
+        """Post a message to another run. Raises StoreUnavailable."""
+        (posted,) = await self._host.store.post([message])
+        return posted
 
     def undone_at(self, step_id: str) -> int:
         """Where in the record an earlier attempt of the run has undone the step; 0 for nowhere."""

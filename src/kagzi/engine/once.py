@@ -13,6 +13,7 @@ from kagzi.engine.processes.process import StepProcessDied
 from kagzi.engine.recording import Consequence, Marked, Recorder
 from kagzi.engine.runner import MarkedStep, Reconciliation, RunningStep, StepTimeout, runs_in_thread
 from kagzi.model.change import Change
+from kagzi.model.message import NewMessage, Posted
 from kagzi.model.step import OpenStep
 
 _LOOK_S = 0.05
@@ -68,6 +69,13 @@ class Owner(Protocol):
 
     def shown(self, running: RunningStep) -> OpenStep:
         """The step, to be made visible."""
+
+    @property
+    def namespace(self) -> str:
+        """Where the run is."""
+
+    async def post(self, message: NewMessage) -> Posted:
+        """Post a message to another run."""
 
     def undone_at(self, step_id: str) -> int:
         """Where an earlier attempt of the run has undone the step; 0 for nowhere."""
@@ -190,6 +198,15 @@ class Once:
     def shown(self, running: RunningStep) -> OpenStep:
         """The step, to be made visible."""
         return self._owner.shown(running)
+
+    @property
+    def namespace(self) -> str:
+        """Where the run is."""
+        return self._owner.namespace
+
+    async def post(self, message: NewMessage) -> Posted:
+        """Post a message to another run."""
+        return await self._owner.post(message)
 
     def undone_at(self, step_id: str) -> int:
         """Where an earlier attempt of the run has undone the step; 0 for nowhere."""

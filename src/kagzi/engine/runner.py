@@ -22,6 +22,7 @@ from kagzi.engine.processes import pool
 from kagzi.engine.processes.pool import StepProcesses
 from kagzi.engine.pulses import Pulse, Watch
 from kagzi.engine.threads import StepThreads
+from kagzi.model.message import NewMessage, Posted
 from kagzi.model.step import OpenStep
 
 
@@ -48,6 +49,13 @@ class StepOwner(Protocol):
 
     def shown(self, running: RunningStep) -> OpenStep:
         """The step, to be made visible."""
+
+    @property
+    def namespace(self) -> str:
+        """Where the run is."""
+
+    async def post(self, message: NewMessage) -> Posted:
+        """Post a message to another run. Raises StoreUnavailable."""
 
     def undone_at(self, step_id: str) -> int:
         """Where in the record an earlier attempt of the run has undone the step; 0 for nowhere."""
