@@ -223,7 +223,9 @@ class Store(Protocol):
         """Store events, in one commit; those whose event_id or dedup_key is there already are not stored again."""
 
     async def await_events(self, runs: Sequence[Awaiting]) -> int:
-        """Note what events runs wait for, fenced as by `commit`, and give those that fit to the waits; say how many.
+        """Note what events runs wait for, fenced as by `commit`, and give those that fit to the waits.
+
+        Answers how many of the waits are known not to be open any more: where it is 0, nothing has come.
 
         A wait that is there keeps its beginning; those that a run no longer has are forgotten. Of an event and a wait
         that are committed side by side, either this or `distribute` sees both. A wait gets one event, the earliest that

@@ -194,19 +194,23 @@ WHERE o.event_id IS NOT NULL AND NOT EXISTS (
 )
 """
 
+# A wait that was to be given an event and was not has just got another.
 _LOOK = f"""
-WITH found AS MATERIALIZED (
-    SELECT w.run_id, w.step_id, e.event_id, e.payload
-    FROM unnest($1::text::uuid[]) AS asked (run_id)
+WITH waiting AS MATERIALIZED (
+    SELECT w.* FROM unnest($1::text::uuid[]) AS asked (run_id)
     CROSS JOIN LATERAL (
         SELECT * FROM {{schema}}.event_waits AS w WHERE w.run_id = asked.run_id AND w.event_id IS NULL
     ) AS w
+),
+found AS MATERIALIZED (
+    SELECT w.run_id, w.step_id, e.event_id, e.payload
+    FROM waiting AS w
     CROSS JOIN LATERAL (
         {_EARLIEST}
     ) AS e
 ),
 {_GIVE.replace("LOCKING", "")}
-SELECT (SELECT count(*) FROM given), {_TOLD}
+SELECT (SELECT count(*) FROM waiting) - (SELECT count(*) FROM found), {_TOLD}
 """
 
 _PENDING = """
@@ -309,8 +313,11 @@ class Events:
         if not runs:
             return 0
         await self._connections.fetch(self._await, rows_json(runs))
-        waiting = array_text(each.run_id for each in runs if each.waits)
-        return (await self._connections.fetch(self._look, waiting))[0][0] if len(waiting) > len("{}") else 0
+        waiting = [each for each in runs if each.waits]
+        if not waiting:
+            return 0
+        still_open = (await self._connections.fetch(self._look, array_text(each.run_id for each in waiting)))[0][0]
+        return sum(len(each.waits) for each in waiting) - int(still_open)
 
     async def pending_events(self, namespace: str, *, limit: int) -> list[PendingEvent]:
         """One trip, an index look-up where there are none."""

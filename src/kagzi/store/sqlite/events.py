@@ -76,6 +76,8 @@ WHERE event_waits.event_id IS NOT NULL AND NOT EXISTS (
 )
 """
 
+_GIVEN = "SELECT w.event_id FROM event_waits AS w WHERE w.run_id = ? AND w.step_id = ?"
+
 # What fits a wait and its run has not received before. A wait that began before the run was given the event may get it
 # as well: several branches of a run can wait for one.
 _FITS = """(e.place > w.after OR (w.lookback > 0 AND e.at >= w.since - w.lookback)) AND NOT EXISTS (
@@ -172,7 +174,10 @@ def _await_one(session: Session, run: Awaiting) -> int:
 
 
 def _look(session: Session, run: Awaiting, wait: EventWait) -> bool:
-    """Give a wait an event that is there already: writers come one after the other, so any other finds the wait."""
+    """Give a wait an event that is there already, and say whether it has one: writers come one after the other, so any
+    other event finds the wait."""
+    if session.value(_GIVEN, (run.run_id, wait.step_id)) is not None:
+        return True
     found = session.rows(_EARLIEST_OF_KEY if wait.key else _EARLIEST_OF_ANY, (run.run_id, wait.step_id))
     if not found:
         return False
