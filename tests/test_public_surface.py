@@ -213,6 +213,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
         "self, *, retry, retry_if, timeout, total_timeout, key, undo, heartbeat_timeout, semantics, reconcile, id, "
         "queue, version, parent_close"
     ),
+    WorkflowContext.continue_as_new: "self, *args, **kwargs",
     WorkflowContext.child: "self, name, workflow, /, *args, **kwargs",
     WorkflowContext.start_child: "self, name, workflow, /, *args, **kwargs",
     ChildHandle.result: "self",

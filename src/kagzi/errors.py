@@ -25,7 +25,8 @@
     └─ RetryAfter
 
     BaseException
-    └─ Parked
+    ├─ Parked
+    └─ ContinueAsNew
 
 Every error keeps its fields and pickles.
 """
@@ -286,3 +287,15 @@ class RetryAfter(KagziError):
 
 class Parked(BaseException):
     """The run leaves memory at this await and goes on later, maybe elsewhere. Never catch it."""
+
+
+class ContinueAsNew(BaseException):
+    """The run ends at this call, and another takes its place. Never catch it.
+
+    `input` is what that one begins with, encoded, and `version` its version.
+    """
+
+    def __init__(self, input: str, *, version: int) -> None:  # noqa: A002 - what it is
+        self.input = input
+        self.version = version
+        super().__init__("the run continues as new")

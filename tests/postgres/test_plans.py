@@ -85,6 +85,7 @@ STATEMENTS = {
     "open steps": reading._OPEN_STEPS,
     "attempts": reading._ATTEMPTS,
     "outcomes": reading._OUTCOMES,
+    "latest": reading._LATEST,
     "existing": reading._EXISTING,
     "count open": reading._COUNT_OPEN,
     "backlog": health._BACKLOG,
@@ -143,6 +144,8 @@ def assert_only_lookups(name: str, plan: str) -> None:
     for line in plan.splitlines():
         if match := re.search(r"Index (?:Only )?Scan (?:Backward )?using (workflow_runs_\w+) on", line):
             wanted = {"workflow_runs_pkey", "workflow_runs_id"}
+            if name in ("outcomes", "latest"):
+                wanted |= {"workflow_runs_chain"}
             if name in ("claim", "claim further on", "reconsider", "count open", "backlog"):
                 wanted |= {"workflow_runs_claim"}
             if name == "forsaken":

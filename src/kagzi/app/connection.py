@@ -216,6 +216,9 @@ class Connection:
 
     def run_ended(self, run_id: RunId, transition: Transition) -> None:
         """A run of this process has ended; whoever waits for it here need not ask the store."""
+        if transition.continues is not None:
+            self.waiting.continued(run_id)
+            return
         outcome = RunOutcome(run_id=run_id, status=transition.status, output=transition.output, error=transition.error)
         self.waiting.tell(outcome)
 

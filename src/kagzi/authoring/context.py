@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from types import MethodType
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 
 from kagzi.authoring import together
 from kagzi.authoring.calls import Receive, Sleep, StepCall, TransactionCall, Write
@@ -386,6 +386,22 @@ class WorkflowContext(RunFacts):
         their end, and `results` tells how. Branches are named within the group, so a group moves no identity outside.
         """
         return ParallelExecutor(self, group, on_error, max_concurrency)
+
+    # -- starting afresh ---------------------------------------------------------------------------------------
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End this run here and have another take its place, with these arguments and without a history.
+
+        For bodies that go on for ever. What follows is one commit: the new run has the same id, queue, priority, tags,
+        attributes, parent and deadline, and the signals that this one has not received; `options(version=...)` gives it
+        another version. Whoever waits for this run's result waits for the last of the chain. Children that are still
+        open are dealt with as at any end of a run.
+
+        It raises `ContinueAsNew`, which `except Exception` does not catch; `finally` blocks are gone through first. A
+        run that is being cancelled ends all the same. Raises KagziError outside of the body itself, such as in a step
+        or a task; TypeError or PayloadError for arguments that the workflow does not take.
+        """
+        self._port.continue_as_new(args, kwargs, version=self._child_options.version)
 
     # -- changing code under running runs ----------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from kagzi.authoring.options import StepOptions
 from kagzi.authoring.scopes import Scope
@@ -88,6 +88,9 @@ class RunPort(Protocol):
 
     def patched(self, change_id: str) -> bool:
         """Whether the run takes the changed path."""
+
+    def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, version: int | None) -> NoReturn:
+        """End the body, and let another run take the place of this one."""
 
     def ask_receive(self, receive: Receive[Any]) -> None:
         """Have the next message of that name delivered, or the one that the record says."""

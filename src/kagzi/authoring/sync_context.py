@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.children import ChildHandle, Startable
@@ -281,6 +281,10 @@ class SyncWorkflowContext(RunFacts):
                 parent_close=parent_close,
             )
         )
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """End this run here and have another take its place; see `WorkflowContext.continue_as_new`."""
+        self._ctx.continue_as_new(*args, **kwargs)
 
     def patched(self, change_id: str) -> bool:
         """Whether this run takes the changed path; see `WorkflowContext.patched`."""

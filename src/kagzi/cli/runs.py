@@ -130,6 +130,8 @@ def _show_run(run: Run) -> None:
         "worker": run.worker_id or "",
         "parent": run.parent_run_id or "",
         "forked": run.forked_from or "",
+        "continues": run.continued_from or "",
+        "goes on in": run.continued_to or "",
         "crashes": str(run.crashes) if run.crashes else "",
         "input": value_text(run.input),
         "output": value_text(run.output) if run.status == "COMPLETED" else "",

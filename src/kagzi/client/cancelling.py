@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kagzi.client.chains import at_the_end
 from kagzi.client.link import Link
 from kagzi.errors import RunClosed, RunNotFound
-from kagzi.model.cancelling import CancelOrder, CancelOutcome
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
 from kagzi.model.run import RunId, RunStatus
 from kagzi.rules.excerpts import shortened
 from kagzi.rules.failures import cancelled_error, encode_error
@@ -18,12 +19,21 @@ async def cancel(link: Link, run_id: RunId, *, reason: str | None, at_once: bool
     Raises RunClosed where it had ended otherwise before, RunNotFound, TypeError or StoreUnavailable.
     """
     error = encode_error(cancelled_error(checked_reason(reason, of="a cancellation")))
-    order = CancelOrder(namespace=link.settings.namespace, run_id=run_id, error=error, at_once=at_once)
-    (answer,) = await link.store.cancel([order])
+
+    async def ask(which: RunId) -> CancelAnswer:
+        order = CancelOrder(namespace=link.settings.namespace, run_id=which, error=error, at_once=at_once)
+        return (await link.store.cancel([order]))[0]
+
+    answer = await at_the_end(link.store, run_id, ask, has_ended=_has_ended)
     if answer.outcome is CancelOutcome.NOT_FOUND:
         raise RunNotFound(run_id)
     if answer.outcome is CancelOutcome.CLOSED:
         raise RunClosed(run_id, str(answer.status or RunStatus.COMPLETED))
+
+
+def _has_ended(answer: CancelAnswer) -> bool:
+    """Whether the run was completed before, maybe because it has continued as new."""
+    return answer.status is RunStatus.COMPLETED
 
 
 def checked_reason(reason: str | None, *, of: str) -> str | None:

@@ -20,6 +20,7 @@ from kagzi.rules import forking
 from kagzi.rules.versions import version_to_start
 
 _TRIES = 5
+_ENDINGS = (StepKind.CANCEL, StepKind.ENDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +100,10 @@ async def _order(
     run_id, claim = source.run.run_id, source.claim
     cut = forking.cut_before(forking.find_step(source.steps, request.at_step, run_id=run_id), claim)
     records = forking.kept_records(claim, cut)
-    if any(record.kind is StepKind.CANCEL for record in records):
+    if any(record.kind in _ENDINGS for record in records):
         raise ValueError(
-            f"run {run_id} was cancelled before it came to step {request.at_step!r}, and its fork would be as well. "
-            "Name a step from before the cancellation."
+            f"run {run_id} was cancelled, or its body was over, before it came to step {request.at_step!r}, and that holds "
+            "for a fork as well. Name a step from before."
         )
     children = forking.unheard_children(records)
     outcomes = {each.run_id: each for each in await link.store.outcomes(children)} if children else {}

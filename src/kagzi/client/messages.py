@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from kagzi.authoring.names import ID_LIMIT, check_name
 from kagzi.authoring.signals import Signal, Update
 from kagzi.client.insisting import insist
@@ -31,10 +33,7 @@ async def signal(
     Raises RunClosed, RunNotFound, PayloadError or OutcomeUnknown.
     """
     message = _new(link, first_message(link, sent, value), run_id=run_id, dedup_key=dedup_key)
-    if connection is None:
-        posted = await post(link, message)
-    else:
-        (posted,) = await link.store.post_within(connection, [message])
+    posted = await post(link, message, connection=connection)
     _check(posted, which=run_id)
 
 
@@ -107,11 +106,25 @@ def _new(
     )
 
 
-async def post(link: Link, message: NewMessage) -> Posted:
-    """Post a message, which has a key, until there is an answer, for at most the store's timeout.
+async def post(link: Link, message: NewMessage, *, connection: Borrowed | None = None) -> Posted:
+    """Post a message, which has a key, to a run or, where that has continued as new, to the last of its chain.
 
-    Raises OutcomeUnknown where there was none in time.
+    Raises OutcomeUnknown where there was no answer within the store's timeout.
     """
+    while True:
+        if connection is None:
+            posted = await _post(link, message)
+        else:
+            (posted,) = await link.store.post_within(connection, [message])
+        if posted.outcome is not PostOutcome.CLOSED or posted.run_id is None:
+            return posted
+        latest = await link.store.latest(posted.run_id)
+        if latest == posted.run_id:
+            return posted
+        message = msgspec.structs.replace(message, run_id=latest, id=None)
+
+
+async def _post(link: Link, message: NewMessage) -> Posted:
     answers = await insist(
         link,
         lambda: link.store.post([message]),

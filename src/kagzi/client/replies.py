@@ -27,6 +27,7 @@ class Replies:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiters: dict[tuple[RunId, int], list[asyncio.Future[str]]] = {}
+        self._keys: dict[asyncio.Future[str], tuple[RunId, int]] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -38,12 +39,14 @@ class Replies:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         key = run_id, position
         self._waiters.setdefault(key, []).append(answer)
+        self._keys[answer] = key
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._ask_on(), name="kagzi-replies")
         try:
             return await answer
         finally:
+            key = self._keys.pop(answer)
             waiters = self._waiters.get(key, [])
             if answer in waiters:
                 waiters.remove(answer)
@@ -82,8 +85,23 @@ class Replies:
     async def _ask(self) -> None:
         asked = list(self._waiters)
         for start in range(0, len(asked), _ASKED_AT_ONCE):
-            for answered in await self._store.answers(asked[start : start + _ASKED_AT_ONCE]):
+            some = asked[start : start + _ASKED_AT_ONCE]
+            answers = await self._store.answers(some)
+            for answered in answers:
                 self._tell(answered)
+            for gone in set(some) - {(each.run_id, each.position) for each in answers}:
+                await self._follow(*gone)
+
+    async def _follow(self, run_id: RunId, position: int) -> None:
+        """An update is no longer where it was sent: the run has continued as new, and took it along."""
+        run = await self._store.get(run_id)
+        waiters = self._waiters.pop((run_id, position), None) if run is not None and run.continued_to else None
+        if run is not None and run.continued_to and waiters:
+            key = run.continued_to, position
+            self._waiters.setdefault(key, []).extend(waiters)
+            for waiter in waiters:
+                self._keys[waiter] = key
+            self._wake.set()
 
     def _tell(self, answered: Answered) -> None:
         if answered.reply is None and answered.status not in TERMINAL:

@@ -16,6 +16,9 @@ async def retry(link: Link, run_id: RunId) -> None:
     or was completed, RunNotFound, StoreUnavailable, or OutcomeUnknown.
     """
     run = await link.store.get(run_id)
+    if run is not None and run.continued_to is not None:
+        run_id = await link.store.latest(run_id)
+        run = await link.store.get(run_id)
     if run is None:
         raise RunNotFound(run_id)
     own_id = run.id or run_id

@@ -45,7 +45,7 @@ async def start_one(
         started = await _start_eagerly(link, run, worker)
     link.clock.observe(started.now)
     _tell_workers(link, run, started)
-    check_conflict(run, started)
+    await _check_conflict(link, run, started)
     # A run that was there before may be of another version, whose result has another type.
     return WorkflowHandle(link, started.run_id, definition if started.created else None)
 
@@ -74,7 +74,7 @@ async def signal_with_start(
     (started,) = await _store(link, [run], options)
     link.clock.observe(started.now)
     _tell_workers(link, run, started)
-    check_conflict(run, started)
+    await _check_conflict(link, run, started)
     if not started.created:
         await messages.signal(link, started.run_id, sent, value, connection=options.connection)
     return WorkflowHandle(link, started.run_id, definition if started.created else None)
@@ -103,6 +103,16 @@ async def _store(link: Link, runs: Sequence[NewRun], options: StartOptions) -> S
     if options.connection is None:
         return await link.journal.start(runs)
     return await link.store.start_within(options.connection, runs)
+
+
+async def _check_conflict(link: Link, run: NewRun, started: Started) -> None:
+    """Accept a run that was there before if it is the same; of a chain, the first counts. Raises ConflictError."""
+    if not started.created and (started.workflow, started.input) != (run.workflow, run.input):
+        there = await link.store.get(started.run_id)
+        first = None if there is None or there.first_run_id is None else await link.store.get(there.first_run_id)
+        if first is not None and first.input is not None:
+            started = msgspec.structs.replace(started, workflow=first.workflow, input=first.input)
+    check_conflict(run, started)
 
 
 async def _which(

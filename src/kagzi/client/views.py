@@ -81,6 +81,8 @@ def as_run(
         undelivered=undelivered,
         forked_from=stored.forked_from,
         deadline=stored.deadline,
+        continued_from=stored.continued_from,
+        continued_to=stored.continued_to,
         unreadable="; ".join(faults) or None,
     )
 

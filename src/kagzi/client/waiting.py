@@ -66,6 +66,12 @@ class Waiting:
             if not answer.done():
                 answer.set_result(outcome)
 
+    def continued(self, run_id: RunId) -> None:
+        """A run has continued as new in this process: who waits for it waits for its successor."""
+        if run_id in self._waiters:
+            self._ended_hinted = True
+            self._wake.set()
+
     def hinted(self, hint: Hint) -> None:
         """The store hints that awaited runs have ended."""
         if hint is Hint.RUNS_ENDED and self._waiters:

@@ -11,11 +11,12 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Waited, Write
 from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.authoring.context import WorkflowContext
+from kagzi.authoring.definitions import ArgumentShape
 from kagzi.authoring.options import NO_OPTIONS, StepOptions
 from kagzi.authoring.scopes import Scope
 from kagzi.authoring.steps import current_context
@@ -31,7 +32,7 @@ from kagzi.engine.sending import INSISTING, post_signal
 from kagzi.engine.tasks import WorkflowTask
 from kagzi.engine.timers import Timer, Timers
 from kagzi.engine.undoing import Undoing
-from kagzi.errors import KagziError, Parked
+from kagzi.errors import ContinueAsNew, KagziError, Parked
 from kagzi.model.claim import Claim
 from kagzi.model.run import MessageKind
 from kagzi.model.step import StepKind
@@ -73,6 +74,7 @@ class Body:
         on_withdrawn: Callable[[str], None],
         payloads: Payloads,
         step_defaults: StepOptions = NO_OPTIONS,
+        arguments: ArgumentShape | None = None,
     ) -> None:
         self.run_id = claim.run_id
         self.id = claim.id or claim.run_id
@@ -82,6 +84,7 @@ class Body:
         self.replaying = replaying
         self.step_defaults = step_defaults
         self.payloads = payloads
+        self._arguments = arguments
         self.asked: dict[str, Operation] = {}
         self.fresh: list[StepCall[Any]] = []
         self.fresh_children: list[ChildCall[Any] | ChildResult[Any]] = []
@@ -319,6 +322,21 @@ class Body:
             raise Parked
         self.is_simple = False
         return self.patches.answer(change_id, replaying=self.replaying, asked_before=self._has_asked)
+
+    def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, version: int | None) -> NoReturn:
+        """End the body, and let another run take the place of this one. Raises ContinueAsNew where nothing is wrong."""
+        self.check_running()
+        if self._loop.refuses():
+            raise Parked
+        if asyncio.current_task(self._loop) is not self._task:
+            raise KagziError(
+                "ctx.continue_as_new was called in a task of the workflow, which can't end the run. Await the task, "
+                "and call it in the body itself."
+            )
+        same = version is None or version == self.version
+        shape = self._arguments if same and self._arguments is not None else self.payloads.untyped_call()
+        text = shape.encode(args, kwargs, where=f"what workflow {self.workflow!r} continues with")
+        raise ContinueAsNew(text, version=self.version if version is None else version)
 
     def _has_asked(self, step_id: str) -> bool:
         return step_id in self.asked or step_id in self.withdrawn

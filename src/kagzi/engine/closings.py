@@ -14,15 +14,17 @@ import msgspec
 
 from kagzi.authoring.definitions import Definition
 from kagzi.engine.body import Body, kind_of
-from kagzi.engine.endings import explained
+from kagzi.engine.endings import continuation_in, explained
 from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.host import Host
 from kagzi.engine.recording import Consequence, Receipt, Recorder
 from kagzi.engine.undoing import Undoing
-from kagzi.model.change import Change, ParkedAt
+from kagzi.errors import ContinueAsNew
+from kagzi.ids import new_id
+from kagzi.model.change import Change, ParkedAt, Successor
 from kagzi.model.claim import Claim
 from kagzi.model.message import CANCEL
-from kagzi.model.run import MessageKind
+from kagzi.model.run import MessageKind, RunId
 from kagzi.rules import failures, lifecycle
 from kagzi.rules.divergence import spelled
 from kagzi.rules.retries import Attempts, next_wait, retrying
@@ -59,13 +61,22 @@ class Closings:
             return self.failure(asyncio.CancelledError("the workflow's body cancelled itself"))
         error = body.exception()
         if error is not None:
-            return self.failure(error)
+            continuation = continuation_in(error)
+            return self.failure(error) if continuation is None else self.continuing(continuation)
         claim = self._claim
         try:
             text, _ = self._definition.result.settle(body.result(), where=f"the result of workflow {claim.workflow!r}")
         except Exception as unfit:  # PayloadError, ConfigError, or what a type's own hooks raise
             return self.failure(unfit)
         return lifecycle.complete(claim.run_id, claim.fence, output=text)
+
+    def continuing(self, continuation: ContinueAsNew) -> Change:
+        """Another run takes the place of this one; one that was ordered to end does so."""
+        if self._body.order is not None:
+            return self.as_ordered()
+        claim = self._claim
+        successor = Successor(run_id=RunId(new_id()), version=continuation.version, input=continuation.input)
+        return lifecycle.continue_as_new(claim.run_id, claim.fence, successor)
 
     def failure(self, error: BaseException) -> Change:
         """The run has failed, or is executed again by its policy."""

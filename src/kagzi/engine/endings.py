@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-from kagzi.errors import KagziError, WorkflowIOError
+from kagzi.errors import ContinueAsNew, KagziError, WorkflowIOError
 from kagzi.model.change import Change
 from kagzi.model.run import RunStatus
 from kagzi.rules.excerpts import message_of
@@ -38,6 +38,15 @@ def ending_of(change: Change) -> Ending:
     if status.is_terminal:
         return Ending.CLOSED
     return Ending.PARKED if status is RunStatus.SLEEPING and change.transition.error is None else Ending.RELEASED
+
+
+def continuation_in(error: BaseException) -> ContinueAsNew | None:
+    """How the run is to continue, where that is all that a body has raised; a TaskGroup raises it in a group."""
+    if type(error) is ContinueAsNew:
+        return error
+    if type(error) is BaseExceptionGroup and len(error.exceptions) == 1:
+        return continuation_in(error.exceptions[0])
+    return None
 
 
 def explained(error: BaseException) -> BaseException:

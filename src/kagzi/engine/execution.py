@@ -91,6 +91,7 @@ class Execution:
             on_withdrawn=self._withdrawn,
             payloads=host.payloads,
             step_defaults=definition.options.step_defaults,
+            arguments=definition.arguments,
         )
         self._timers = self._body.timers
         self._children = Children(self, claim, self._body, self._recorder, host)

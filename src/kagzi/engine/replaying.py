@@ -7,6 +7,7 @@ from collections.abc import Callable
 from kagzi.authoring.definitions import Definition
 from kagzi.engine.body import Body, kind_of
 from kagzi.engine.deliveries import decode_record
+from kagzi.engine.endings import continuation_in
 from kagzi.engine.history import History
 from kagzi.engine.loop import WorkflowSpins
 from kagzi.engine.mailbox import message_of
@@ -117,6 +118,16 @@ class Replay:
         if self._payloads.show(text) != self._payloads.show(recorded):
             raise other_end("the result that is stored", "another result")
 
+    def check_continued(self) -> None:
+        """See that the body ends by continuing as new. Raises DivergenceError."""
+        ending = "the end of the run, which continued as new"
+        outcome = self._body.outcome
+        if outcome is None:
+            raise self._divergence((ending,), parked=False)
+        error = None if outcome.cancelled() else outcome.exception()
+        if error is None or continuation_in(error) is None:
+            raise other_end(ending, _raised(self._body) or "another end")
+
     def _divergence(self, expected: tuple[str, ...], *, parked: bool) -> DivergenceError:
         mismatch = Mismatch(
             matched=self._history.matched(),
@@ -152,14 +163,24 @@ def replay(claim: Claim, definition: Definition, payloads: Payloads, *, ended: S
     """
     history = History(claim)
     defaults = definition.options.step_defaults
-    body = Body(claim, history, replaying=True, on_withdrawn=_nothing_runs, payloads=payloads, step_defaults=defaults)
+    body = Body(
+        claim,
+        history,
+        replaying=True,
+        on_withdrawn=_nothing_runs,
+        payloads=payloads,
+        step_defaults=defaults,
+        arguments=definition.arguments,
+    )
     try:
         args, kwargs = definition.arguments.decode(claim.input, where=f"the input of workflow {claim.workflow!r}")
         body.begin(definition.fn, args, kwargs)
         body.drain()
         way = Replay(claim, definition, history, body, payloads=payloads, drain=body.drain)
         way.lead()
-        if ended is not None and ended.status is RunStatus.COMPLETED:
+        if ended is not None and ended.continued_to is not None:
+            way.check_continued()
+        elif ended is not None and ended.status is RunStatus.COMPLETED:
             way.check_result(ended.output)
     finally:
         body.leave()

@@ -23,6 +23,14 @@ class ParkedAt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on: tuple[str, ...] = ()
 
 
+class Successor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The run that takes the place of one that continues as new: it has all of it but these, and no history."""
+
+    run_id: RunId
+    version: int
+    input: str
+
+
 class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """How an execution lets go of its run. Every transition releases the owner; fields not used by it stay None.
 
@@ -34,6 +42,9 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     `reopened_seq` begins a new attempt of the run: whatever is recorded up to this `seq` counts as finished before,
     and `attempts` goes up by one. Without it no attempt is used. `undoes` says that steps with undos were completed by
     then: the run is not ended without its body from there on.
+
+    `continues` lets another run take this one's place, with its id and what it was sent and has not received; the
+    status is COMPLETED then, without an output.
 
     `parent` is the run's parent where the run ends: it is told in the same transaction.
     """
@@ -48,6 +59,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     reopened_seq: int | None = None
     undoes: bool = False
     parent: RunId | None = None
+    continues: Successor | None = None
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -71,6 +71,8 @@ class Run:
     since when, `pause_reason` why, and `wake_at` when it would be due. `undelivered` are the messages that it has not
     received, oldest first: once it has ended it never will. Only `WorkflowHandle.describe` fills it.
     `forked_from` is the run with whose history it began, `deadline` when its `timeout` is over.
+    Where it has continued as new, it is COMPLETED, and
+    `continued_to` is the run that took its place; there it is `continued_from`.
     """
 
     run_id: str
@@ -102,6 +104,8 @@ class Run:
     undelivered: tuple[Undelivered, ...] = ()
     forked_from: str | None = None
     deadline: datetime | None = None
+    continued_from: str | None = None
+    continued_to: str | None = None
 
 
 # The structs below are made once or more per run on the hot path: a msgspec Struct is made in 0.15 µs, a frozen
@@ -201,10 +205,13 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
     forked_from: RunId | None = None
     deadline: datetime | None = None
+    continued_from: RunId | None = None
+    continued_to: RunId | None = None
+    first_run_id: RunId | None = None
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a waiter needs of a run that has ended."""
+    """What a waiter needs of a run that has ended; of one that continued as new, how the last of its chain has."""
 
     run_id: RunId
     status: RunStatus

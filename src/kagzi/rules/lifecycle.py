@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from kagzi.model.change import Change, ParkedAt, PlainChange, Published, Transition
+from kagzi.model.change import Change, ParkedAt, PlainChange, Published, Successor, Transition
 from kagzi.model.child import ChildOutcome, ChildStart
 from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.message import Message, Reply
@@ -257,6 +257,12 @@ def mark(run_id: RunId, fence: int, *, step_id: str, seq: int, replaces: bool = 
 def complete(run_id: RunId, fence: int, *, output: str) -> Change:
     """The body returned; `output` is its encoded result."""
     return Change(run_id=run_id, fence=fence, transition=Transition(status=RunStatus.COMPLETED, output=output))
+
+
+def continue_as_new(run_id: RunId, fence: int, successor: Successor) -> Change:
+    """The body has asked for another run to take the place of this one."""
+    transition = Transition(status=RunStatus.COMPLETED, continues=successor)
+    return Change(run_id=run_id, fence=fence, transition=transition)
 
 
 def fail(run_id: RunId, fence: int, *, error: str) -> Change:

@@ -313,8 +313,11 @@ class Store(Protocol):
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         """Give the outcomes of those runs that have ended, and mark the others as awaited, so that their end is hinted.
 
-        Unknown ids are left out.
+        Of a run that continued as new, it is that of the last of its chain. Unknown ids are left out.
         """
+
+    async def latest(self, run_id: RunId) -> RunId:
+        """Name the last of the chain of runs that continued as new, to which this one belongs: nearly always itself."""
 
     async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
         """Say which of these runs are there."""

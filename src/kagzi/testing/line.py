@@ -234,6 +234,9 @@ class Line:
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         return await self._ask(self._store.outcomes, run_ids)
 
+    async def latest(self, run_id: RunId) -> RunId:
+        return await self._ask(self._store.latest, run_id)
+
     async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
         return await self._ask(self._store.existing, run_ids)
 

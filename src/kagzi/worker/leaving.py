@@ -10,9 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from kagzi.errors import StoreUnavailable
 from kagzi.model.cancelling import CancelOrder
 from kagzi.model.child import Forsaken
+from kagzi.model.run import RunStatus
 from kagzi.rules.failures import cancelled_error, encode_error
 
 if TYPE_CHECKING:
@@ -85,4 +88,9 @@ class Leaving:
             CancelOrder(namespace=self._worker.namespace, run_id=child.run_id, error=error, at_once=child.at_once)
             for child in children
         ]
-        await self._worker.store.cancel(orders)
+        answers = await self._worker.store.cancel(orders)
+        for child, answer in zip(children, answers, strict=True):
+            if answer.status is RunStatus.COMPLETED:  # maybe because it has continued as new
+                latest = await self._worker.store.latest(child.run_id)
+                if latest != child.run_id:
+                    await self._end([msgspec.structs.replace(child, run_id=latest)], why)

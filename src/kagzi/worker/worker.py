@@ -331,6 +331,8 @@ class Worker:
             self._leaving.wake()
         if ending is Ending.CLOSED and change is not None and change.transition is not None:
             self._app.run_ended(execution.run_id, change.transition)
+            if change.transition.continues is not None:
+                self._claiming.wake()
         elif change is not None and change.transition is not None and change.transition.wake_at is not None:
             self._claiming.falls_due(change.transition.wake_at)
         if again is not None:

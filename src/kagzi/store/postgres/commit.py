@@ -45,7 +45,12 @@ class Committer:
                 return await self._connections.fetch(
                     self._one_record, change.run_id, change.fence, *record_arguments(change.records[0])
                 )
-        elif not change.records and transition.reopened_seq is None and transition.parent is None:
+        elif (
+            not change.records
+            and transition.reopened_seq is None
+            and transition.parent is None
+            and transition.continues is None
+        ):
             return await self._connections.fetch(
                 self._one_transition, change.run_id, change.fence, *_transition_arguments(transition)
             )

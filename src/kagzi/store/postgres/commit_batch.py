@@ -90,7 +90,7 @@ class Batch:
             if change.transition is not None:
                 self.transitions.append(change.transition)
                 self.transition_places.append(place)
-                self.is_rare |= change.transition.reopened_seq is not None
+                self.is_rare |= change.transition.reopened_seq is not None or change.transition.continues is not None
             if change.replaces:
                 self.is_rare = True
             if has_rarities(change):

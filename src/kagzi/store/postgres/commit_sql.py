@@ -254,7 +254,34 @@ _SET_REOPENED = """,
     attempts = w.attempts + (t.reopened_seq IS NOT NULL)::integer,
     reopened_seq = coalesce(t.reopened_seq, w.reopened_seq),
     undoes = w.undoes OR coalesce(t.undoes, false),
-    attempt_started_at = CASE WHEN t.reopened_seq IS NULL THEN w.attempt_started_at END
+    attempt_started_at = CASE WHEN t.reopened_seq IS NULL THEN w.attempt_started_at END,
+    continued_to = (t.continues ->> 'run_id')::uuid,
+    id = CASE WHEN t.continues IS NULL THEN w.id END,
+    former_id = CASE WHEN t.continues IS NULL THEN w.former_id ELSE w.id END
+"""
+
+# What the successor of a run has of it.
+_HANDED_ON = """, w.run_id, w.namespace, w.former_id, w.workflow, w.queue, w.priority, w.inbox, w.tags, w.attributes,
+        w.parent_run_id, w.parent_close, w.cancel_asked_at, w.deadline, w.timeout_s, w.first_run_id, w.continued_to,
+        w.paused_at, w.pause_reason, t.continues"""
+
+# From what the transitions give, so that each run has handed on its id by then. The trigger `continued` sees to mail.
+_CONTINUED = """
+, continued AS (
+    INSERT INTO {schema}.workflow_runs (
+        run_id, namespace, id, workflow, version, queue, priority, status, input, inbox, awaited, available_at, due_at,
+        tags, attributes, parent_run_id, parent_close, cancel_asked_at, deadline, timeout_s, continued_from,
+        first_run_id, paused_at, pause_reason
+    )
+    SELECT t.continued_to, t.namespace, t.former_id, t.workflow, (t.continues ->> 'version')::integer, t.queue,
+        t.priority, 'PENDING', t.continues ->> 'input', t.inbox, t.awaited,
+        CASE WHEN t.paused_at IS NULL THEN now() END, CASE WHEN t.paused_at IS NOT NULL THEN now() END,
+        t.tags, t.attributes, t.parent_run_id, t.parent_close,
+        t.cancel_asked_at, t.deadline, t.timeout_s, t.run_id, coalesce(t.first_run_id, t.run_id), t.paused_at,
+        t.pause_reason
+    FROM transited AS t WHERE t.continued_to IS NOT NULL
+    RETURNING available_at
+)
 """
 
 
@@ -275,13 +302,14 @@ def _transited(*, again: bool) -> str:
         unnest($5::text::integer[]),
         json_to_recordset($6::json) AS (
             status text, output text, error text, wake_at timestamptz, waits text, inbox integer, parked text
-            {", reopened_seq integer, undoes boolean" if again else ""}
+            {", reopened_seq integer, undoes boolean, continues json" if again else ""}
         )
     ) AS t (
-        place, status, output, error, wake_at, waits, inbox, parked {", reopened_seq, undoes" if again else ""}
+        place, status, output, error, wake_at, waits, inbox, parked
+        {", reopened_seq, undoes, continues" if again else ""}
     )
     WHERE w.run_id = (SELECT runs FROM asked)[t.place] AND (SELECT mine FROM held)[t.place]
-    RETURNING w.awaited, w.finished_at, w.available_at
+    RETURNING w.awaited, w.finished_at, w.available_at {_HANDED_ON if again else ""}
 )
 """
 
@@ -300,6 +328,10 @@ _TELL_STARTED = f""",
     (SELECT {TELL_DUE} FROM started WHERE {SOMEBODY_IDLE} LIMIT 1)
 """
 
+_TELL_CONTINUED = f""",
+    (SELECT {TELL_DUE} FROM continued WHERE available_at IS NOT NULL AND {SOMEBODY_IDLE} LIMIT 1)
+"""
+
 # What few batches hold: executions that failed, or are to be made at most once, new attempts of runs and what is
 # recorded in them, messages received, children that are born or end, replies and published values.
 EVERYTHING = (
@@ -311,10 +343,12 @@ EVERYTHING = (
     + _TOLD
     + _MARKED
     + _transited(again=True)
+    + _CONTINUED
     + _ANSWER
     + _TELL
     + _TELL_STARTED
     + _TELL_REPLIED
+    + _TELL_CONTINUED
     + " FROM held"
 )
 

@@ -44,7 +44,8 @@ mail AS MATERIALIZED (
 born AS (
     INSERT INTO {{schema}}.workflow_runs (
         run_id, namespace, id, workflow, version, queue, priority, status, input, attempts, fence, inbox, started_at,
-        available_at, tags, attributes, reopened_seq, parked, attempt_started_at, timeout_s, deadline, forked_from, seed
+        available_at, tags, attributes, reopened_seq, parked, attempt_started_at, timeout_s, deadline, forked_from, seed,
+        undoes
     )
     SELECT n.run_id, o.namespace, n.id, o.workflow, n.version, o.queue, o.priority, 'PENDING',
         coalesce(n.input, o.input), o.attempts,
@@ -53,7 +54,7 @@ born AS (
         -- Beyond every message that the records have received.
         o.inbox + (SELECT count(*) FROM mail), o.started_at,
         now(), o.tags, o.attributes, o.reopened_seq, n.parked, o.attempt_started_at, o.timeout_s,
-        now() + o.timeout_s * interval '1 second', o.run_id, coalesce(o.seed, o.run_id)
+        now() + o.timeout_s * interval '1 second', o.run_id, coalesce(o.seed, o.run_id), o.undoes
     FROM source AS o CROSS JOIN new AS n
     ON CONFLICT DO NOTHING
     RETURNING run_id

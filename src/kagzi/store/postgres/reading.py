@@ -51,18 +51,30 @@ SELECT a.step_id, a.attempt, a.error, {readable("a.at")} FROM {{schema}}.step_at
 ORDER BY a.step_id, a.attempt
 """
 
+# The last of a run's chain; nearly always itself.
+_LATEST_OF = """CASE WHEN {run}.continued_to IS NULL THEN {run}.run_id ELSE (
+    SELECT l.run_id FROM {{schema}}.workflow_runs AS l
+    WHERE l.first_run_id = coalesce({run}.first_run_id, {run}.run_id) AND l.continued_to IS NULL
+) END"""
+
+_LATEST = f"SELECT ({_LATEST_OF.format(run='r')})::text FROM {{schema}}.workflow_runs AS r WHERE r.run_id = $1"
+
 # The flag is only a hint, so its commit need not wait for the disk, and so doesn't keep the run's own commit waiting
 # for the row: synchronous_commit is turned off for this transaction.
 _OUTCOMES = f"""
 WITH asked AS MATERIALIZED (
-    SELECT r.run_id, r.status, r.output, r.error, r.awaited
+    SELECT a.run_id AS asked, r.run_id, r.status, r.output, r.error, r.awaited
     FROM unnest($1::text::uuid[]) AS a (run_id)
-    CROSS JOIN LATERAL (SELECT * FROM {{schema}}.workflow_runs AS r WHERE r.run_id = a.run_id) AS r
+    CROSS JOIN LATERAL (SELECT * FROM {{schema}}.workflow_runs AS o WHERE o.run_id = a.run_id) AS o
+    CROSS JOIN LATERAL (
+        SELECT * FROM {{schema}}.workflow_runs AS r WHERE r.run_id = {_LATEST_OF.format(run="o")}
+    ) AS r
 ),
 unmarked AS MATERIALIZED (
-    SELECT w.run_id
+    SELECT a.asked, w.run_id
     FROM (
-        SELECT run_id FROM asked WHERE NOT awaited AND status IN ('PENDING', 'RUNNING', 'SLEEPING') ORDER BY run_id
+        SELECT asked, run_id FROM asked WHERE NOT awaited
+        AND status IN ('PENDING', 'RUNNING', 'SLEEPING') ORDER BY run_id
     ) AS a
     CROSS JOIN LATERAL (
         SELECT w.run_id FROM {{schema}}.workflow_runs AS w WHERE w.run_id = a.run_id FOR NO KEY UPDATE
@@ -71,15 +83,15 @@ unmarked AS MATERIALIZED (
 ),
 marked AS (
     UPDATE {{schema}}.workflow_runs AS w SET awaited = true FROM unmarked WHERE w.run_id = unmarked.run_id
-    RETURNING w.run_id, w.status, w.output, w.error, w.available_at
+    RETURNING unmarked.asked, w.status, w.output, w.error, w.available_at, w.continued_to
 ),
 -- One that was open when we looked and has ended since, announcing nothing, is met when it is marked.
 ended AS (
-    SELECT run_id, status, output, error FROM asked
+    SELECT asked, status, output, error FROM asked
     UNION ALL
-    SELECT run_id, status, output, error FROM marked
+    SELECT asked, status, output, error FROM marked WHERE continued_to IS NULL
 )
-SELECT e.run_id::text, e.status, e.output, e.error,
+SELECT e.asked::text, e.status, e.output, e.error,
     -- A claim passes over rows that are locked, as these were until now: have it look again.
     (SELECT {TELL_DUE} FROM marked WHERE available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1)
 FROM (SELECT) AS always
@@ -118,6 +130,7 @@ class Reader:
         self._open_steps = names.fill(_OPEN_STEPS)
         self._attempts = names.fill(_ATTEMPTS)
         self._outcomes = names.fill(_OUTCOMES)
+        self._latest = names.fill(_LATEST)
         self._existing = names.fill(_EXISTING)
         self._count_open = names.fill(_COUNT_OPEN)
 
@@ -151,6 +164,10 @@ class Reader:
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         rows = await self._connections.fetch(self._outcomes, _possible(run_ids))
         return [_outcome(row) for row in rows if row[0] is not None]
+
+    async def latest(self, run_id: RunId) -> RunId:
+        rows = await self._connections.fetch(self._latest, run_id) if is_id(run_id) else []
+        return run_id if not rows or rows[0][0] is None else rows[0][0]
 
     async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
         return {row[0] for row in await self._connections.fetch(self._existing, _possible(run_ids))}

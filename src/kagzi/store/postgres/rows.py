@@ -36,14 +36,15 @@ def readable(column: str) -> str:
     return f"CASE WHEN {column} > {_LAST} THEN {_LAST} WHEN {column} < {_FIRST} THEN {_FIRST} ELSE {column} END"
 
 
-RUN_COLUMNS = f"""r.run_id::text, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status,
+RUN_COLUMNS = f"""r.run_id::text, coalesce(r.id, r.former_id) AS id, r.namespace, r.workflow, r.version, r.queue,
+    r.priority, r.status,
     r.attempts, r.crashes, r.wakeups, r.fence, r.inbox, {readable("r.created_at")} AS created_at,
     {readable("r.started_at")} AS started_at, {readable("r.finished_at")} AS finished_at,
     {readable("r.available_at")} AS available_at, r.waits, r.worker_key::text,
     (SELECT k.worker_id FROM {{schema}}.workers AS k WHERE k.key = r.worker_key) AS worker_id,
     r.parent_run_id::text, r.tags, r.attributes, r.error, {readable("r.paused_at")} AS paused_at, r.pause_reason,
     {readable("r.due_at")} AS due_at, r.forked_from::text,
-    {readable("r.deadline")} AS deadline"""
+    {readable("r.deadline")} AS deadline, r.continued_from::text, r.continued_to::text, r.first_run_id::text"""
 PAYLOAD_COLUMNS = "r.input, r.output"
 
 
@@ -81,6 +82,9 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
         due_at=row["due_at"],
         forked_from=row["forked_from"],
         deadline=row["deadline"],
+        continued_from=row["continued_from"],
+        continued_to=row["continued_to"],
+        first_run_id=row["first_run_id"],
     )
 
 

@@ -252,6 +252,9 @@ class PostgresStore:
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         return await self._reader.outcomes(run_ids)
 
+    async def latest(self, run_id: RunId) -> RunId:
+        return await self._reader.latest(run_id)
+
     async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
         return await self._reader.existing(run_ids)
 

@@ -5,18 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from kagzi.model.change import Applied, Change, Committed, PlainChange, has_rarities
+from kagzi.model.change import Applied, Change, Committed, PlainChange, Successor, has_rarities
 from kagzi.model.child import ChildStart
-from kagzi.model.run import TERMINAL, RunStatus
+from kagzi.model.run import TERMINAL, RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StartMark, StepRecord
 from kagzi.store.sqlite.batches import BulkInsert
 from kagzi.store.sqlite.session import Doubtful, Session, Verb
-from kagzi.store.sqlite.times import micros, micros_or_none, moment
+from kagzi.store.sqlite.times import micros, micros_or_none, moment, span
 
 # The object's keys are run_ids and its values fences, so that nothing has to be parsed twice.
 _OWNED = """
@@ -128,6 +128,34 @@ UPDATE workflow_runs SET
     finished_at = ?9, parked = coalesce(?10, parked)
 WHERE run_id = ?1
 """
+
+_HAND_ON = "UPDATE workflow_runs SET continued_to = ?2, former_id = id, id = NULL WHERE run_id = ?1"
+_SUCCEED = """
+INSERT INTO workflow_runs (
+    run_id, namespace, id, workflow, version, queue, priority, status, input, inbox, created_at, available_at, due_at,
+    tags, attributes, parent_run_id, parent_close, cancel_asked_at, deadline, timeout_s, continued_from, first_run_id,
+    paused_at, pause_reason
+)
+SELECT o.continued_to, o.namespace, o.former_id, o.workflow, ?2, o.queue, o.priority, 'PENDING', ?3, o.inbox, ?4,
+    CASE WHEN o.paused_at IS NULL THEN ?4 END, CASE WHEN o.paused_at IS NOT NULL THEN ?4 END, o.tags, o.attributes,
+    o.parent_run_id, o.parent_close, o.cancel_asked_at, o.deadline, o.timeout_s, o.run_id,
+    coalesce(o.first_run_id, o.run_id), o.paused_at, o.pause_reason
+FROM workflow_runs AS o WHERE o.run_id = ?1
+"""
+# Ends of children are for those who started them, and events for the waits that they met.
+_FORWARD = """
+UPDATE messages INDEXED BY messages_unreceived SET run_id = ?2
+WHERE run_id = ?1 AND received_seq IS NULL AND kind NOT IN ('CHILD', 'EVENT')
+"""
+# A message that was received is known for a while, so that it is not sent again by who got no answer.
+_REMEMBER = """
+INSERT INTO messages (run_id, position, kind, name, dedup_key, created_at, received_seq)
+SELECT ?2, m.position, m.kind, m.name, m.dedup_key, m.created_at, 0
+FROM messages AS m
+WHERE m.run_id = ?1 AND m.received_seq IS NOT NULL AND m.dedup_key IS NOT NULL AND m.created_at > ?3
+ORDER BY m.position DESC LIMIT 1000
+"""
+_REMEMBERED = timedelta(minutes=1)
 
 _ANY_DUE = """
 SELECT 1 FROM json_each(?1) AS asked CROSS JOIN workflow_runs AS r
@@ -275,6 +303,8 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
             asleep.append(change.run_id)
         else:
             session.due = True
+        if transition.continues is not None:
+            _hand_on(session, change.run_id, transition.continues)
         if transition.reopened_seq is not None:
             session.connection.execute(_REOPEN, (change.run_id, transition.reopened_seq, transition.undoes))
             again.append(change.run_id)
@@ -297,6 +327,16 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
         session.connection.executemany(_HURRY, [(run_id, now) for run_id in again])
     if asleep and not session.due:
         session.due = session.value(_ANY_DUE, (msgspec.json.encode(asleep).decode(), now)) is not None
+
+
+def _hand_on(session: Session, run_id: RunId, successor: Successor) -> None:
+    """Let another run take the place of one that is about to end."""
+    now = session.now
+    session.write(_HAND_ON, (run_id, successor.run_id))
+    session.write(_SUCCEED, (run_id, successor.version, successor.input, now))
+    session.write(_FORWARD, (run_id, successor.run_id))
+    session.write(_REMEMBER, (run_id, successor.run_id, now - span(_REMEMBERED)))
+    session.due = True
 
 
 # -- rare: a lost lease, or our own earlier try ------------------------------------------------------------------

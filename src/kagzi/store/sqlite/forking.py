@@ -18,11 +18,11 @@ _BEAR = """
 INSERT INTO workflow_runs (
     run_id, namespace, id, workflow, version, queue, priority, status, input, attempts, fence, inbox, created_at,
     started_at, available_at, tags, attributes, reopened_seq, parked, attempt_started_at, timeout_s, deadline,
-    forked_from, seed
+    forked_from, seed, undoes
 )
 SELECT ?2, o.namespace, ?3, o.workflow, ?4, o.queue, o.priority, 'PENDING', coalesce(?5, o.input), o.attempts, 0,
     ?6, ?7, o.started_at, ?7, o.tags, o.attributes, o.reopened_seq, ?8, o.attempt_started_at, o.timeout_s, ?9,
-    o.run_id, coalesce(o.seed, o.run_id)
+    o.run_id, coalesce(o.seed, o.run_id), o.undoes
 FROM workflow_runs AS o WHERE o.run_id = ?1
 """
 

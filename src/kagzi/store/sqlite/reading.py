@@ -45,11 +45,20 @@ _ATTEMPTS = """
 SELECT a.step_id, a.attempt, a.error, a.at FROM step_attempts AS a WHERE a.run_id = ? ORDER BY a.step_id, a.attempt
 """
 
+# The last of a run's chain; nearly always itself.
+_LATEST_OF = """CASE WHEN {run}.continued_to IS NULL THEN {run}.run_id ELSE (
+    SELECT l.run_id FROM workflow_runs AS l
+    WHERE l.first_run_id = coalesce({run}.first_run_id, {run}.run_id) AND l.continued_to IS NULL
+) END"""
+
+_LATEST = f"SELECT {_LATEST_OF.format(run='r')} FROM workflow_runs AS r WHERE r.run_id = ?"
+
 # Nothing is marked as awaited: within a process a hint costs nothing, and between processes the file itself is watched.
-_OUTCOMES = """
-SELECT r.run_id, r.status, r.output, r.error
-FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r
-WHERE r.run_id = asked.value AND r.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
+_OUTCOMES = f"""
+SELECT o.run_id, r.status, r.output, r.error
+FROM json_each(?) AS asked CROSS JOIN workflow_runs AS o CROSS JOIN workflow_runs AS r
+WHERE o.run_id = asked.value AND r.run_id = {_LATEST_OF.format(run="o")}
+    AND r.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
 """
 
 _EXISTING = "SELECT r.run_id FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r WHERE r.run_id = asked.value"
@@ -99,6 +108,11 @@ def _outcomes(session: Session, run_ids: Sequence[RunId]) -> list[RunOutcome]:
     ]
 
 
+def _latest(session: Session, run_id: RunId) -> RunId:
+    latest: RunId | None = session.value(_LATEST, (run_id,)) if is_id(run_id) else None
+    return run_id if latest is None else latest
+
+
 def _existing(session: Session, run_ids: Sequence[RunId]) -> set[RunId]:
     return {row[0] for row in session.rows(_EXISTING, (_possible(run_ids),))}
 
@@ -113,6 +127,7 @@ STEPS = each(_steps)
 OPEN_STEPS = each(_open_steps)
 ATTEMPTS = each(_attempts)
 OUTCOMES = each(_outcomes)
+LATEST = each(_latest)
 EXISTING = each(_existing)
 COUNT_OPEN = each(_count_open)
 

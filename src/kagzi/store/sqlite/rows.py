@@ -43,11 +43,12 @@ def _pairs(encoded: str) -> tuple[tuple[str, int], ...]:
         return ()
 
 
-RUN_COLUMNS = """r.run_id, r.id, r.namespace, r.workflow, r.version, r.queue, r.priority, r.status, r.attempts,
+RUN_COLUMNS = """r.run_id, coalesce(r.id, r.former_id), r.namespace, r.workflow, r.version, r.queue, r.priority,
+    r.status, r.attempts,
     r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at, r.waits,
     r.worker_key, (SELECT k.worker_id FROM workers AS k WHERE k.key = r.worker_key) AS worker_id,
     r.parent_run_id, r.tags, r.attributes, r.paused_at, r.pause_reason, r.due_at, r.forked_from,
-    r.deadline"""
+    r.deadline, r.continued_from, r.continued_to, r.first_run_id"""
 PAYLOAD_COLUMNS = "r.input, r.output, r.error"
 NO_PAYLOADS = (None, None, None)
 
@@ -83,9 +84,12 @@ def stored_run(row: Row) -> StoredRun:
         due_at=moment_or_none(row[25]),
         forked_from=row[26],
         deadline=moment_or_none(row[27]),
-        input=row[28],
-        output=row[29],
-        error=row[30],
+        continued_from=row[28],
+        continued_to=row[29],
+        first_run_id=row[30],
+        input=row[31],
+        output=row[32],
+        error=row[33],
     )
 
 

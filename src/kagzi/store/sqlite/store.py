@@ -259,6 +259,9 @@ class SqliteStore:
     async def outcomes(self, run_ids: Sequence[RunId]) -> list[RunOutcome]:
         return await self._read(reading.OUTCOMES, run_ids)
 
+    async def latest(self, run_id: RunId) -> RunId:
+        return await self._read(reading.LATEST, run_id)
+
     async def existing(self, run_ids: Sequence[RunId]) -> set[RunId]:
         return await self._read(reading.EXISTING, run_ids)
 

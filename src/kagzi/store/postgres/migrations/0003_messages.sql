@@ -9,6 +9,34 @@ ALTER TABLE {schema}.step_runs ADD COLUMN message integer;
 -- When the run was first asked to end before its time; NULL while nobody has.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN cancel_asked_at timestamptz;
 
+-- Chains: the run that goes on in this one's place, the one whose place this took, the first of all of them, and the id
+-- that a run had before it handed it on.
+ALTER TABLE {schema}.workflow_runs
+    ADD COLUMN continued_to uuid, ADD COLUMN continued_from uuid, ADD COLUMN first_run_id uuid, ADD COLUMN former_id text;
+
+CREATE UNIQUE INDEX workflow_runs_chain ON {schema}.workflow_runs (first_run_id)
+    WHERE first_run_id IS NOT NULL AND continued_to IS NULL;
+
+-- By a trigger, whose statements see what was sent until the run's row was locked. Ends of children are for those who
+-- started them, and events for the waits that they met. A message that was received is known for a while, so that it is not sent again by who got no answer.
+CREATE FUNCTION {schema}.continued() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE {schema}.messages AS m SET run_id = NEW.continued_to
+    WHERE m.run_id = NEW.run_id AND m.received_seq IS NULL AND m.kind NOT IN ('CHILD', 'EVENT');
+    INSERT INTO {schema}.messages (run_id, position, kind, name, dedup_key, created_at, received_seq)
+    SELECT NEW.continued_to, m.position, m.kind, m.name, m.dedup_key, m.created_at, 0
+    FROM {schema}.messages AS m
+    WHERE m.run_id = NEW.run_id AND m.received_seq IS NOT NULL AND m.dedup_key IS NOT NULL
+        AND m.created_at > now() - interval '1 minute'
+    ORDER BY m.position DESC LIMIT 1000;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER continued AFTER UPDATE OF continued_to ON {schema}.workflow_runs FOR EACH ROW
+    WHEN (NEW.continued_to IS NOT NULL AND OLD.continued_to IS NULL)
+    EXECUTE FUNCTION {schema}.continued();
+
 -- Children. What becomes of one that its parent leaves behind; NULL in runs without a parent.
 ALTER TABLE {schema}.workflow_runs ADD COLUMN parent_close text;
 
@@ -38,7 +66,7 @@ BEGIN
     END IF;
     INSERT INTO {schema}.messages (run_id, position, kind, name, payload)
     VALUES (
-        NEW.parent_run_id, place, 'CHILD', NEW.run_id::text,
+        NEW.parent_run_id, place, 'CHILD', coalesce(NEW.first_run_id, NEW.run_id)::text,
         json_build_object('status', NEW.status, 'output', NEW.output, 'error', NEW.error)::text
     );
     IF stands = 'RUNNING' THEN
@@ -53,7 +81,10 @@ END
 $$;
 
 CREATE TRIGGER child_ended AFTER UPDATE OF finished_at ON {schema}.workflow_runs FOR EACH ROW
-    WHEN (NEW.parent_run_id IS NOT NULL AND NEW.finished_at IS NOT NULL AND OLD.finished_at IS NULL)
+    WHEN (
+        NEW.parent_run_id IS NOT NULL AND NEW.finished_at IS NOT NULL AND OLD.finished_at IS NULL
+        AND NEW.continued_to IS NULL
+    )
     EXECUTE FUNCTION {schema}.child_ended();
 
 CREATE FUNCTION {schema}.child_started() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -9,6 +9,16 @@ ALTER TABLE step_runs ADD COLUMN message INTEGER;
 -- When the run was first asked to end before its time; NULL while nobody has.
 ALTER TABLE workflow_runs ADD COLUMN cancel_asked_at INTEGER;
 
+-- Chains: the run that goes on in this one's place, the one whose place this took, the first of all of them, and the id
+-- that a run had before it handed it on.
+ALTER TABLE workflow_runs ADD COLUMN continued_to TEXT;
+ALTER TABLE workflow_runs ADD COLUMN continued_from TEXT;
+ALTER TABLE workflow_runs ADD COLUMN first_run_id TEXT;
+ALTER TABLE workflow_runs ADD COLUMN former_id TEXT;
+
+CREATE UNIQUE INDEX workflow_runs_chain ON workflow_runs (first_run_id)
+    WHERE first_run_id IS NOT NULL AND continued_to IS NULL;
+
 -- Children. What becomes of one that its parent leaves behind; NULL in runs without a parent.
 ALTER TABLE workflow_runs ADD COLUMN parent_close TEXT;
 
@@ -24,6 +34,7 @@ CREATE INDEX workflow_runs_leaving ON workflow_runs (namespace, run_id) WHERE ha
 -- without a parent only the condition is evaluated. A parent that has failed may be opened again, so it is told too.
 CREATE TRIGGER child_ended AFTER UPDATE OF finished_at ON workflow_runs
 WHEN NEW.parent_run_id IS NOT NULL AND NEW.finished_at IS NOT NULL AND OLD.finished_at IS NULL
+    AND NEW.continued_to IS NULL
 BEGIN
     UPDATE workflow_runs SET
         inbox = inbox + 1,
@@ -32,7 +43,7 @@ BEGIN
         END
     WHERE run_id = NEW.parent_run_id AND status <> 'COMPLETED';
     INSERT INTO messages (run_id, position, kind, name, payload, created_at)
-    SELECT p.run_id, p.inbox, 'CHILD', NEW.run_id,
+    SELECT p.run_id, p.inbox, 'CHILD', coalesce(NEW.first_run_id, NEW.run_id),
         json_object('status', NEW.status, 'output', NEW.output, 'error', NEW.error), NEW.finished_at
     FROM workflow_runs AS p WHERE p.run_id = NEW.parent_run_id AND p.status <> 'COMPLETED';
 END;
