@@ -18,6 +18,7 @@ from kagzi import (
     Kagzi,
     KagziError,
     ParentClose,
+    RetryPolicy,
     RunClosed,
     RunStatus,
     Signal,
@@ -229,6 +230,37 @@ async def test_a_cancellation_that_the_body_has_not_heard_of_goes_along(kagzi: K
         assert len(await chain_of(kagzi, handle)) == 2
 
     assert ended.value.reason == "enough"
+
+
+@pytest.mark.parametrize("continues", [True, False])
+async def test_an_order_that_is_being_recorded_when_the_body_is_over_is_heard_by_who_comes_next(
+    kagzi: Kagzi, store: WatchedStore, continues: bool
+) -> None:
+    """P20: the body's last step is durable before the order, and what follows it must not be the end of the order."""
+    passed: list[int] = []
+
+    @kagzi.workflow(retry=RetryPolicy.fixed(0.01, max_attempts=2))
+    async def loop(ctx: WorkflowContext, number: int) -> None:
+        passed.append(number)
+        await ctx.sleep("pause", 0.1)
+        if number and continues:
+            ctx.continue_as_new(number - 1)
+        if ctx.attempt == 1:
+            raise ConnectionError("to be tried again")
+        await ctx.sleep("long", timedelta(days=1))
+
+    async with kagzi, kagzi.create_worker() as worker:
+        gate = store.hold("commit")
+        handle = await loop.start(1)
+        await until(lambda: store.waiting["commit"] > 0)
+        await handle.cancel("enough")
+        await until(lambda: all(execution._mail.is_ordering for execution in worker.slots.executions()))
+        gate.set()
+        with pytest.raises(WorkflowCancelled) as ended:
+            await within(handle.result())
+
+    assert ended.value.reason == "enough"
+    assert len(passed) == 2
 
 
 async def test_a_parent_waits_for_the_end_of_the_chain(kagzi: Kagzi) -> None:

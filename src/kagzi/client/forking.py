@@ -102,8 +102,8 @@ async def _order(
     records = forking.kept_records(claim, cut)
     if any(record.kind in _ENDINGS for record in records):
         raise ValueError(
-            f"run {run_id} was cancelled, or its body was over, before it came to step {request.at_step!r}, and that holds "
-            "for a fork as well. Name a step from before."
+            f"run {run_id} was cancelled, or its body was over, before it came to step {request.at_step!r}, and that "
+            "holds for a fork as well. Name a step from before."
         )
     children = forking.unheard_children(records)
     outcomes = {each.run_id: each for each in await link.store.outcomes(children)} if children else {}

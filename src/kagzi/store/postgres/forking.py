@@ -44,8 +44,8 @@ mail AS MATERIALIZED (
 born AS (
     INSERT INTO {{schema}}.workflow_runs (
         run_id, namespace, id, workflow, version, queue, priority, status, input, attempts, fence, inbox, started_at,
-        available_at, tags, attributes, reopened_seq, parked, attempt_started_at, timeout_s, deadline, forked_from, seed,
-        undoes
+        available_at, tags, attributes, reopened_seq, parked, attempt_started_at, timeout_s, deadline, forked_from,
+        seed, undoes
     )
     SELECT n.run_id, o.namespace, n.id, o.workflow, n.version, o.queue, o.priority, 'PENDING',
         coalesce(n.input, o.input), o.attempts,
