@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tools.twinned_classes import BODIES, CONNECTED, ON_LOOP, ORIGINALS, SOURCES, UNCONNECTED, Original
@@ -211,17 +211,20 @@ def _resolve(original: Original, names: Iterable[str], statements: set[str], var
     imported = {
         alias.asname or alias.name: f"from {node.module} import {alias.name}"
         + (f" as {alias.asname}" if alias.asname else "")
-        for node in ast.walk(original.tree)
+        for tree in original.trees.values()
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
     assigned = {
         target.id: ast.unparse(node)
-        for node in original.tree.body
+        for tree in original.trees.values()
+        for node in tree.body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    homes = {name: module for module, tree in original.trees.items() for name in _made_in(tree)}
     for name in names:
         if name in TWINNED or name.removeprefix("Async") in TWINNED:
             continue
@@ -229,16 +232,23 @@ def _resolve(original: Original, names: Iterable[str], statements: set[str], var
             variables[name] = assigned[name]
             inner = set(re.findall(r"\b[A-Za-z_]\w*\b", assigned[name].partition("=")[2])) - {name, "bound"}
             _resolve(original, inner, statements, variables)
+        elif name in homes:
+            statements.add(f"from {homes[name]} import {name}")
         elif name in imported:
             statements.add(imported[name])
-        elif name in assigned or any(
-            isinstance(node, ast.ClassDef) and node.name == name for node in original.tree.body
-        ):
-            statements.add(f"from {original.module} import {name}")
         elif not hasattr(builtins, name):
             raise SystemExit(
                 f"where {name}, in a signature of {original.module}.{original.name}, comes from is unclear."
             )
+
+
+def _made_in(tree: ast.Module) -> Iterator[str]:
+    """The names of what a module makes itself."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
 def _formatted(text: str) -> str:

@@ -27,19 +27,32 @@ class Original:
     """Methods for other parts of Kagzi, and those that the base has."""
     docstring: str = ""
     """In place of the original's."""
+    parts: tuple[tuple[str, str], ...] = ()
+    """The classes that it is put together from, as (module, name): what they have, it has."""
 
     @cached_property
-    def tree(self) -> ast.Module:
-        """The module's source."""
-        return ast.parse((SOURCES / f"{self.module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    def trees(self) -> dict[str, ast.Module]:
+        """The sources of the modules, by name: its own, then those of its parts."""
+        return {
+            module: ast.parse((SOURCES / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+            for module in (self.module, *(module for module, _ in self.parts))
+        }
 
     @cached_property
     def node(self) -> ast.ClassDef:
         """The class."""
-        for node in self.tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == self.name:
+        return self._class(self.module, self.name)
+
+    @cached_property
+    def nodes(self) -> tuple[ast.ClassDef, ...]:
+        """The class and its parts."""
+        return (self.node, *(self._class(*part) for part in self.parts))
+
+    def _class(self, module: str, name: str) -> ast.ClassDef:
+        for node in self.trees[module].body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
                 return node
-        raise SystemExit(f"{self.module} has no class {self.name}: correct ORIGINALS in {__file__}.")
+        raise SystemExit(f"{module} has no class {name}: correct ORIGINALS in {__file__}.")
 
     @property
     def parameters(self) -> str:
@@ -51,9 +64,11 @@ class Original:
 
     def methods(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
         """What people call."""
-        for node in self.node.body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and self._is_twinned(node.name):
-                yield node
+        seen: set[str] = set()
+        for part in self.nodes:
+            functions = [node for node in part.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+            yield from (node for node in functions if self._is_twinned(node.name) and node.name not in seen)
+            seen.update(node.name for node in functions)
 
     def _is_twinned(self, name: str) -> bool:
         if name in self.without or (self.only and name not in self.only):
@@ -101,12 +116,12 @@ ORIGINALS = (
         name="WorkerBuilder",
     ),
     Original(
-        module="kagzi.app.kagzi",
+        module="kagzi.app.registration",
         name="WorkflowDecorator",
         base="Protocol",
     ),
     Original(
-        module="kagzi.app.kagzi",
+        module="kagzi.app.registration",
         name="EventDecorator",
         base="Protocol",
     ),
@@ -114,6 +129,7 @@ ORIGINALS = (
         module="kagzi.app.kagzi",
         name="Kagzi",
         base="ApplicationTwin",
+        parts=(("kagzi.app.registration", "Registration"), ("kagzi.app.operations", "Operations")),
         attributes=(("settings", "Settings", "kagzi.settings", "What the application is set to."),),
         without=frozenset(
             {

@@ -45,7 +45,8 @@ def test_a_twin_of_a_public_verb_takes_the_same_parameters_and_blocks(
 def test_a_public_verb_of_an_async_class_is_twinned_or_named_among_the_others(original: Original) -> None:
     verbs = {
         name
-        for name in (node.name for node in original.node.body if isinstance(node, ast.AsyncFunctionDef))
+        for part in original.nodes
+        for name in (node.name for node in part.body if isinstance(node, ast.AsyncFunctionDef))
         if not name.startswith("_")
     }
     twin = vars(getattr(twins, original.name)) | vars(getattr(twins, original.name).__mro__[1])
@@ -81,7 +82,7 @@ class WorkflowHandle(Generic[R]):
         """Rename it: `await handle.rename("a")`."""
 '''
     original = Original(module="kagzi.client.handles", name="WorkflowHandle")
-    vars(original)["tree"] = ast.parse(source)
+    vars(original)["trees"] = {original.module: ast.parse(source)}
 
     written = Writing(original).write()
 
@@ -104,7 +105,7 @@ def test_what_the_generator_can_not_twin_is_refused_rather_than_written() -> Non
         'class WorkflowHandle:\n    """A run."""\n\n    async def all(self) -> dict[str, WorkflowHandle[int]]: ...\n'
     )
     original = Original(module="kagzi.client.handles", name="WorkflowHandle")
-    vars(original)["tree"] = ast.parse(source)
+    vars(original)["trees"] = {original.module: ast.parse(source)}
 
     with pytest.raises(SystemExit, match="does not know how to make twins"):
         Writing(original).write()

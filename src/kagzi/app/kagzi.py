@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from kagzi.app.classifying import watched
 from kagzi.app.connection import Connection
-from kagzi.authoring.context import WorkflowContext
-from kagzi.authoring.definitions import Definition, Definitions, check_handler, check_workflow_function
+from kagzi.app.operations import Operations
+from kagzi.app.registration import Registration
 from kagzi.authoring.durations import Duration
-from kagzi.authoring.events import Event, as_event
+from kagzi.authoring.events import Event
 from kagzi.authoring.names import check_name
-from kagzi.authoring.options import WorkflowOptions, WorkflowRetries, workflow_options
 from kagzi.authoring.signals import Signal
-from kagzi.authoring.sync_context import SyncWorkflowContext, as_coroutine_function
-from kagzi.client import bulk, events, explaining, listing, messages, replaying, starting, versions
+from kagzi.client import events, explaining, listing, messages, replaying, starting
 from kagzi.client import workers as registered
 from kagzi.client.handles import WorkflowHandle, handle_of
 from kagzi.client.options import OptionView, StartOptions, with_options
@@ -28,13 +25,9 @@ from kagzi.client.replaying import Replayed
 from kagzi.client.workflow import Workflow
 from kagzi.engine.time import EngineClock
 from kagzi.errors import ConfigError
-from kagzi.model.bulk import BulkOutcome, RunsWanted
-from kagzi.model.event import EventHandler
 from kagzi.model.run import Run, RunStatus
-from kagzi.model.version import WorkflowVersion
 from kagzi.model.worker import RegisteredWorker
-from kagzi.payloads import PayloadCodec, Payloads
-from kagzi.rules.classification import Classifier
+from kagzi.payloads import PayloadCodec
 from kagzi.settings import Settings
 from kagzi.store.borrowed.recognizing import borrow
 from kagzi.store.protocol import Store
@@ -46,35 +39,9 @@ from kagzi.worker.worker import Worker
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-ErrorClassifier = TypeVar("ErrorClassifier", bound=Classifier)
-WorkflowFunction = Callable[Concatenate[WorkflowContext, P], Coroutine[Any, Any, R]]
-SyncWorkflowFunction = Callable[Concatenate[SyncWorkflowContext, P], R]
 
 
-class WorkflowDecorator(Protocol):
-    """Makes a workflow of a function."""
-
-    @overload
-    def __call__(self, function: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-    @overload
-    def __call__(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-
-class EventDecorator(Protocol):
-    """Has events start a workflow, which it makes of a function that is none."""
-
-    @overload
-    def __call__(self, handler: Workflow[P, R], /) -> Workflow[P, R]: ...
-
-    @overload
-    def __call__(self, handler: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-    @overload
-    def __call__(self, handler: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-
-class Kagzi:
+class Kagzi(Registration, Operations):
     """An application: its workflows and its database.
 
     `url` names the database: `postgresql://...`, `sqlite:///file`, `sqlite://` (memory); without it KAGZI_DATABASE_URL,
@@ -90,10 +57,8 @@ class Kagzi:
         elif url is not None:
             raise ConfigError("both a url and settings were given; put the url into the settings.")
         check_name(settings.namespace, what="namespace (KAGZI_NAMESPACE)")
+        super().__init__(payload_limit=settings.payload_limit, codec=codec)
         self.settings = settings
-        self._payloads = Payloads(limit=settings.payload_limit, codec=codec)
-        self._definitions = Definitions()
-        self._classifiers: list[Classifier] = []
         self._connection: Connection | None = None
         self._elder: Kagzi | None = None
 
@@ -130,160 +95,6 @@ class Kagzi:
     ) -> None:
         """Disconnect."""
         await self.close()
-
-    # -- workflows ---------------------------------------------------------------------------------------------
-
-    @overload
-    def workflow(self, function: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-    @overload
-    def workflow(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-    @overload
-    def workflow(
-        self, name: str | None = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]
-    ) -> WorkflowDecorator: ...
-
-    def workflow(self, function: Any = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]) -> Any:
-        """Register a function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
-
-        An `async def` function takes a `WorkflowContext` first; a plain one a `SyncWorkflowContext`, annotated so.
-        Without a name it takes the function's. `retry` and `retry_if`: whether a run that fails is executed again, with
-        what it has finished; by default it is not. `step_retry`, `step_retry_if` and `step_timeout` stand behind the
-        options of its steps (`WorkflowContext.options`, `@step`).
-
-        Raises ConfigError where the function can't be a workflow, or the name and version belong to another, TypeError
-        or ValueError for an option that can't be.
-        """
-        checked = workflow_options(**options)
-        if callable(function):
-            return self._register(function.__name__, 1, function, checked)
-
-        def decorate(fn: Callable[..., Any]) -> Workflow[Any, Any]:
-            return self._register(fn.__name__ if function is None else function, version, fn, checked)
-
-        return decorate
-
-    @overload
-    def register_workflow(
-        self, name: str, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    @overload
-    def register_workflow(
-        self, name: str, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    def register_workflow(
-        self, name: str, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[Any, Any]:
-        """Register version 1 of a workflow by call; see `workflow`."""
-        return self._register(name, 1, fn, workflow_options(**options))
-
-    @overload
-    def register_workflow_version(
-        self, name: str, version: int, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    @overload
-    def register_workflow_version(
-        self, name: str, version: int, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    def register_workflow_version(
-        self, name: str, version: int, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[Any, Any]:
-        """Register a version of a workflow by call; see `workflow`."""
-        return self._register(name, version, fn, workflow_options(**options))
-
-    def on_event(self, event: Event[Any] | str, /, *, queue: str = "default") -> EventDecorator:
-        """Have every event of a name start a run of a workflow: `@kagzi.on_event("user.created")` above
-        `@kagzi.workflow`, or above the function alone, which it makes a workflow of.
-
-        Its only argument is what the event carries; its id names the event, so there is exactly one run for each event,
-        whatever crashes. `queue` says which workers may take them. It holds for every event from the first start of a
-        worker with this code on, wherever it is emitted; whoever emits need not know the code. One whose version is
-        deprecated gets no more runs.
-
-        Raises ConfigError where the workflow does not take exactly one argument beside its context.
-        """
-        name = as_event(event).name
-        check_name(queue, what="queue")
-
-        def decorate(handler: Any) -> Any:
-            workflow = handler if isinstance(handler, Workflow) else self.workflow(handler)
-            check_handler(workflow.definition.name, handler)
-            self._definitions.handle(
-                EventHandler(event=name, workflow=workflow.name, version=workflow.version, queue=queue)
-            )
-            return workflow
-
-        return decorate
-
-    def _register(
-        self, name: str, version: int, fn: Callable[..., Any], options: WorkflowOptions
-    ) -> Workflow[Any, Any]:
-        check_workflow_function(name, version, fn)
-        definition = Definition(
-            name=name,
-            version=version,
-            fn=as_coroutine_function(fn),
-            arguments=self._payloads.signature(fn, skip_first=True),
-            result=self._payloads.result_shape(fn),
-            options=options,
-        )
-        self._definitions.add(definition)
-        return Workflow(self, definition, fn)
-
-    def classify_errors(self, fn: ErrorClassifier) -> ErrorClassifier:
-        """Have `fn(exception)` say of which `ErrorKind` the failures of this application are; also as a decorator.
-
-        It returns None for what it leaves to the next: those registered before it, latest first, and then Kagzi's own
-        rules. It is called on the worker's event loop, so it must not wait. One that raises, or returns anything else,
-        is passed over, and named in a warning once. Raises TypeError where `fn` can't be called, or is `async def`.
-        """
-        self._classifiers.insert(0, watched(fn))
-        return fn
-
-    # -- versions ----------------------------------------------------------------------------------------------
-
-    async def set_default_workflow_version(self, name: str, version: int) -> None:
-        """Set, for every process on this database, the version that new runs of a workflow get.
-
-        Raises VersionNotFound where this application knows the workflow but not the version, VersionDeprecated where it
-        gets no new runs.
-        """
-        await versions.set_default(self._open_link(), name, version)
-
-    async def get_default_workflow_version(self, name: str) -> int | None:
-        """The version that new runs of a workflow get: the one set, else the highest registered here, else None.
-
-        Deprecated versions are passed over.
-        """
-        return await versions.get_default(self._open_link(), name)
-
-    async def deprecate_workflow_version(self, name: str, version: int) -> None:
-        """Have a version get no new runs, in every process on this database within about a second.
-
-        Its open runs go on. A start that asks for it raises VersionDeprecated, one that asks for none gets another.
-        Raises ConfigError where it is the default that was set.
-        """
-        await versions.deprecate(self._open_link(), name, version)
-
-    async def undeprecate_workflow_version(self, name: str, version: int) -> None:
-        """Let a version get new runs again; nothing happens where it isn't deprecated."""
-        await versions.undeprecate(self._open_link(), name, version)
-
-    async def find_workflow_versions(self) -> list[WorkflowVersion]:
-        """List the versions of all workflows: those that workers know or runs need, the defaults, the deprecated ones.
-
-        One that `can_go` is deprecated and has no open runs, so its code can be deleted.
-        """
-        return await versions.find(self._open_link())
-
-    async def count_open_runs(self) -> dict[tuple[str, int], int]:
-        """Count the runs that have not ended, by workflow and version. The cost grows with them, and with no others."""
-        return await self._open_link().store.count_open(self.settings.namespace)
 
     # -- runs --------------------------------------------------------------------------------------------------
 
@@ -421,75 +232,6 @@ class Kagzi:
             limit=limit,
         )
         return await listing.find(self._open_link(), wanted)
-
-    async def cancel_runs(
-        self,
-        *,
-        reason: str | None = None,
-        all: bool = False,  # noqa: A002 - the public name
-        dry_run: bool = False,
-        **which: Unpack[RunsWanted],
-    ) -> BulkOutcome:
-        """Cancel as `WorkflowHandle.cancel` does every run that has not ended and that the filters of `find_runs` find.
-
-        At least one filter, or `all=True`, must be given. With `dry_run` nothing is done, and the answer says what
-        would be. Runs go by pages, each in a transaction of its own; where it breaks off, call it again. Raises
-        ValueError or TypeError for what can't be asked, OutcomeUnknown where the database could not be reached in time.
-        """
-        verb = bulk.cancelling(self.settings.namespace, name="cancel_runs", reason=reason, at_once=False)
-        return await self._in_bulk(verb, which, every=all, dry_run=dry_run)
-
-    async def terminate_runs(
-        self,
-        *,
-        reason: str | None = None,
-        all: bool = False,  # noqa: A002 - the public name
-        dry_run: bool = False,
-        **which: Unpack[RunsWanted],
-    ) -> BulkOutcome:
-        """End runs as `WorkflowHandle.terminate` does; see `cancel_runs`."""
-        verb = bulk.cancelling(self.settings.namespace, name="terminate_runs", reason=reason, at_once=True)
-        return await self._in_bulk(verb, which, every=all, dry_run=dry_run)
-
-    async def pause_runs(
-        self,
-        *,
-        reason: str | None = None,
-        all: bool = False,  # noqa: A002 - the public name
-        dry_run: bool = False,
-        **which: Unpack[RunsWanted],
-    ) -> BulkOutcome:
-        """Have runs rest as `WorkflowHandle.pause` does; see `cancel_runs`."""
-        return await self._in_bulk(
-            bulk.pausing(self.settings.namespace, reason=reason), which, every=all, dry_run=dry_run
-        )
-
-    async def resume_runs(
-        self,
-        *,
-        all: bool = False,  # noqa: A002 - the public name
-        dry_run: bool = False,
-        **which: Unpack[RunsWanted],
-    ) -> BulkOutcome:
-        """Let paused runs go on as `WorkflowHandle.resume` does; others are not looked at. See `cancel_runs`."""
-        return await self._in_bulk(bulk.resuming(self.settings.namespace), which, every=all, dry_run=dry_run)
-
-    async def retry_runs(
-        self,
-        *,
-        all: bool = False,  # noqa: A002 - the public name
-        dry_run: bool = False,
-        **which: Unpack[RunsWanted],
-    ) -> BulkOutcome:
-        """Have FAILED runs go on as `WorkflowHandle.retry` does, or CANCELLED ones where that is the status asked for.
-
-        See `cancel_runs`.
-        """
-        return await self._in_bulk(bulk.retrying(self.settings.namespace), which, every=all, dry_run=dry_run)
-
-    async def _in_bulk(self, verb: bulk.BulkVerb, which: RunsWanted, *, every: bool, dry_run: bool) -> BulkOutcome:
-        asked = bulk.wanted_by(verb, self.settings.namespace, which, every=every)
-        return await bulk.carry_out(self._open_link(), verb, asked, dry_run=dry_run)
 
     # -- workers -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, ove
 
 from kagzi.app.health import HealthChecker as AsyncHealthChecker
 from kagzi.app.kagzi import Kagzi as AsyncKagzi
-from kagzi.app.kagzi import SyncWorkflowFunction, WorkflowFunction
+from kagzi.app.registration import SyncWorkflowFunction, WorkflowFunction
 from kagzi.authoring.context import WorkflowContext
 from kagzi.authoring.definitions import Definition
 from kagzi.authoring.durations import Duration
@@ -475,134 +475,6 @@ class Kagzi(ApplicationTwin):
         return kagzi
 
     @overload
-    def workflow(self, function: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-    @overload
-    def workflow(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
-
-    @overload
-    def workflow(
-        self, name: str | None = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]
-    ) -> WorkflowDecorator: ...
-
-    def workflow(self, function: Any = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]) -> Any:
-        """Register a function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
-
-        An `async def` function takes a `WorkflowContext` first; a plain one a `SyncWorkflowContext`, annotated so.
-        Without a name it takes the function's. `retry` and `retry_if`: whether a run that fails is executed again, with
-        what it has finished; by default it is not. `step_retry`, `step_retry_if` and `step_timeout` stand behind the
-        options of its steps (`WorkflowContext.options`, `@step`).
-
-        Raises ConfigError where the function can't be a workflow, or the name and version belong to another, TypeError
-        or ValueError for an option that can't be.
-        """
-        made: Any = self._original.workflow(function, version=version, **options)
-        if isinstance(made, AsyncWorkflow):
-            return Workflow(self._bridge, made)
-        return lambda fn: Workflow(self._bridge, made(fn))
-
-    @overload
-    def register_workflow(
-        self, name: str, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    @overload
-    def register_workflow(
-        self, name: str, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    def register_workflow(
-        self, name: str, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[Any, Any]:
-        """Register version 1 of a workflow by call; see `workflow`."""
-        return Workflow(self._bridge, self._original.register_workflow(name, fn, **options))
-
-    @overload
-    def register_workflow_version(
-        self, name: str, version: int, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    @overload
-    def register_workflow_version(
-        self, name: str, version: int, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[P, R]: ...
-
-    def register_workflow_version(
-        self, name: str, version: int, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
-    ) -> Workflow[Any, Any]:
-        """Register a version of a workflow by call; see `workflow`."""
-        return Workflow(self._bridge, self._original.register_workflow_version(name, version, fn, **options))
-
-    def on_event(self, event: Event[Any] | str, /, *, queue: str = "default") -> EventDecorator:
-        """Have every event of a name start a run of a workflow: `@kagzi.on_event("user.created")` above
-        `@kagzi.workflow`, or above the function alone, which it makes a workflow of.
-
-        Its only argument is what the event carries; its id names the event, so there is exactly one run for each event,
-        whatever crashes. `queue` says which workers may take them. It holds for every event from the first start of a
-        worker with this code on, wherever it is emitted; whoever emits need not know the code. One whose version is
-        deprecated gets no more runs.
-
-        Raises ConfigError where the workflow does not take exactly one argument beside its context.
-        """
-        made: Any = self._original.on_event(event, queue=queue)
-        return lambda handler: Workflow(self._bridge, made(getattr(handler, "_original", handler)))
-
-    def classify_errors(self, fn: ErrorClassifier) -> ErrorClassifier:
-        """Have `fn(exception)` say of which `ErrorKind` the failures of this application are; also as a decorator.
-
-        It returns None for what it leaves to the next: those registered before it, latest first, and then Kagzi's own
-        rules. It is called on the worker's event loop, so it must not wait. One that raises, or returns anything else,
-        is passed over, and named in a warning once. Raises TypeError where `fn` can't be called, or is `async def`.
-        """
-        return self._original.classify_errors(fn)
-
-    def set_default_workflow_version(self, name: str, version: int) -> None:
-        """Set, for every process on this database, the version that new runs of a workflow get.
-
-        Raises VersionNotFound where this application knows the workflow but not the version, VersionDeprecated where it
-        gets no new runs.
-        """
-        self._bridge.call(
-            "Kagzi.set_default_workflow_version", lambda: self._original.set_default_workflow_version(name, version)
-        )
-
-    def get_default_workflow_version(self, name: str) -> int | None:
-        """The version that new runs of a workflow get: the one set, else the highest registered here, else None.
-
-        Deprecated versions are passed over.
-        """
-        return self._bridge.call(
-            "Kagzi.get_default_workflow_version", lambda: self._original.get_default_workflow_version(name)
-        )
-
-    def deprecate_workflow_version(self, name: str, version: int) -> None:
-        """Have a version get no new runs, in every process on this database within about a second.
-
-        Its open runs go on. A start that asks for it raises VersionDeprecated, one that asks for none gets another.
-        Raises ConfigError where it is the default that was set.
-        """
-        self._bridge.call(
-            "Kagzi.deprecate_workflow_version", lambda: self._original.deprecate_workflow_version(name, version)
-        )
-
-    def undeprecate_workflow_version(self, name: str, version: int) -> None:
-        """Let a version get new runs again; nothing happens where it isn't deprecated."""
-        self._bridge.call(
-            "Kagzi.undeprecate_workflow_version", lambda: self._original.undeprecate_workflow_version(name, version)
-        )
-
-    def find_workflow_versions(self) -> list[WorkflowVersion]:
-        """List the versions of all workflows: those that workers know or runs need, the defaults, the deprecated ones.
-
-        One that `can_go` is deprecated and has no open runs, so its code can be deleted.
-        """
-        return self._bridge.call("Kagzi.find_workflow_versions", lambda: self._original.find_workflow_versions())
-
-    def count_open_runs(self) -> dict[tuple[str, int], int]:
-        """Count the runs that have not ended, by workflow and version. The cost grows with them, and with no others."""
-        return self._bridge.call("Kagzi.count_open_runs", lambda: self._original.count_open_runs())
-
-    @overload
     def start_workflow(
         self, workflow: Workflow[P, R] | AsyncWorkflow[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> WorkflowHandle[R]: ...
@@ -730,51 +602,6 @@ class Kagzi(ApplicationTwin):
             ),
         )
 
-    def cancel_runs(
-        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
-    ) -> BulkOutcome:
-        """Cancel as `WorkflowHandle.cancel` does every run that has not ended and that the filters of `find_runs` find.
-
-        At least one filter, or `all=True`, must be given. With `dry_run` nothing is done, and the answer says what
-        would be. Runs go by pages, each in a transaction of its own; where it breaks off, call it again. Raises
-        ValueError or TypeError for what can't be asked, OutcomeUnknown where the database could not be reached in time.
-        """
-        return self._bridge.call(
-            "Kagzi.cancel_runs", lambda: self._original.cancel_runs(reason=reason, all=all, dry_run=dry_run, **which)
-        )
-
-    def terminate_runs(
-        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
-    ) -> BulkOutcome:
-        """End runs as `WorkflowHandle.terminate` does; see `cancel_runs`."""
-        return self._bridge.call(
-            "Kagzi.terminate_runs",
-            lambda: self._original.terminate_runs(reason=reason, all=all, dry_run=dry_run, **which),
-        )
-
-    def pause_runs(
-        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
-    ) -> BulkOutcome:
-        """Have runs rest as `WorkflowHandle.pause` does; see `cancel_runs`."""
-        return self._bridge.call(
-            "Kagzi.pause_runs", lambda: self._original.pause_runs(reason=reason, all=all, dry_run=dry_run, **which)
-        )
-
-    def resume_runs(self, *, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]) -> BulkOutcome:
-        """Let paused runs go on as `WorkflowHandle.resume` does; others are not looked at. See `cancel_runs`."""
-        return self._bridge.call(
-            "Kagzi.resume_runs", lambda: self._original.resume_runs(all=all, dry_run=dry_run, **which)
-        )
-
-    def retry_runs(self, *, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]) -> BulkOutcome:
-        """Have FAILED runs go on as `WorkflowHandle.retry` does, or CANCELLED ones where that is the status asked for.
-
-        See `cancel_runs`.
-        """
-        return self._bridge.call(
-            "Kagzi.retry_runs", lambda: self._original.retry_runs(all=all, dry_run=dry_run, **which)
-        )
-
     def create_worker(
         self,
         *,
@@ -831,6 +658,179 @@ class Kagzi(ApplicationTwin):
         WorkerNotFound.
         """
         return self._bridge.call("Kagzi.drain_worker", lambda: self._original.drain_worker(worker_id))
+
+    @overload
+    def workflow(self, function: WorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def workflow(self, function: SyncWorkflowFunction[P, R], /) -> Workflow[P, R]: ...
+
+    @overload
+    def workflow(
+        self, name: str | None = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]
+    ) -> WorkflowDecorator: ...
+
+    def workflow(self, function: Any = None, /, *, version: int = 1, **options: Unpack[WorkflowRetries]) -> Any:
+        """Register a function as a workflow: `@kagzi.workflow` or `@kagzi.workflow("name", version=2)`.
+
+        An `async def` function takes a `WorkflowContext` first; a plain one a `SyncWorkflowContext`, annotated so.
+        Without a name it takes the function's. `retry` and `retry_if`: whether a run that fails is executed again, with
+        what it has finished; by default it is not. `step_retry`, `step_retry_if` and `step_timeout` stand behind the
+        options of its steps (`WorkflowContext.options`, `@step`).
+
+        Raises ConfigError where the function can't be a workflow, or the name and version belong to another, TypeError
+        or ValueError for an option that can't be.
+        """
+        made: Any = self._original.workflow(function, version=version, **options)
+        if isinstance(made, AsyncWorkflow):
+            return Workflow(self._bridge, made)
+        return lambda fn: Workflow(self._bridge, made(fn))
+
+    @overload
+    def register_workflow(
+        self, name: str, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
+
+    @overload
+    def register_workflow(
+        self, name: str, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
+
+    def register_workflow(
+        self, name: str, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[Any, Any]:
+        """Register version 1 of a workflow by call; see `workflow`."""
+        return Workflow(self._bridge, self._original.register_workflow(name, fn, **options))
+
+    @overload
+    def register_workflow_version(
+        self, name: str, version: int, fn: WorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
+
+    @overload
+    def register_workflow_version(
+        self, name: str, version: int, fn: SyncWorkflowFunction[P, R], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[P, R]: ...
+
+    def register_workflow_version(
+        self, name: str, version: int, fn: Callable[..., Any], **options: Unpack[WorkflowRetries]
+    ) -> Workflow[Any, Any]:
+        """Register a version of a workflow by call; see `workflow`."""
+        return Workflow(self._bridge, self._original.register_workflow_version(name, version, fn, **options))
+
+    def on_event(self, event: Event[Any] | str, /, *, queue: str = "default") -> EventDecorator:
+        """Have every event of a name start a run of a workflow: `@kagzi.on_event("user.created")` above
+        `@kagzi.workflow`, or above the function alone, which it makes a workflow of.
+
+        Its only argument is what the event carries; its id names the event, so there is exactly one run for each event,
+        whatever crashes. `queue` says which workers may take them. It holds for every event from the first start of a
+        worker with this code on, wherever it is emitted; whoever emits need not know the code. One whose version is
+        deprecated gets no more runs.
+
+        Raises ConfigError where the workflow does not take exactly one argument beside its context.
+        """
+        made: Any = self._original.on_event(event, queue=queue)
+        return lambda handler: Workflow(self._bridge, made(getattr(handler, "_original", handler)))
+
+    def classify_errors(self, fn: ErrorClassifier) -> ErrorClassifier:
+        """Have `fn(exception)` say of which `ErrorKind` the failures of this application are; also as a decorator.
+
+        It returns None for what it leaves to the next: those registered before it, latest first, and then Kagzi's own
+        rules. It is called on the worker's event loop, so it must not wait. One that raises, or returns anything else,
+        is passed over, and named in a warning once. Raises TypeError where `fn` can't be called, or is `async def`.
+        """
+        return self._original.classify_errors(fn)
+
+    def set_default_workflow_version(self, name: str, version: int) -> None:
+        """Set, for every process on this database, the version that new runs of a workflow get.
+
+        Raises VersionNotFound where this application knows the workflow but not the version, VersionDeprecated where it
+        gets no new runs.
+        """
+        self._bridge.call(
+            "Kagzi.set_default_workflow_version", lambda: self._original.set_default_workflow_version(name, version)
+        )
+
+    def get_default_workflow_version(self, name: str) -> int | None:
+        """The version that new runs of a workflow get: the one set, else the highest registered here, else None.
+
+        Deprecated versions are passed over.
+        """
+        return self._bridge.call(
+            "Kagzi.get_default_workflow_version", lambda: self._original.get_default_workflow_version(name)
+        )
+
+    def deprecate_workflow_version(self, name: str, version: int) -> None:
+        """Have a version get no new runs, in every process on this database within about a second.
+
+        Its open runs go on. A start that asks for it raises VersionDeprecated, one that asks for none gets another.
+        Raises ConfigError where it is the default that was set.
+        """
+        self._bridge.call(
+            "Kagzi.deprecate_workflow_version", lambda: self._original.deprecate_workflow_version(name, version)
+        )
+
+    def undeprecate_workflow_version(self, name: str, version: int) -> None:
+        """Let a version get new runs again; nothing happens where it isn't deprecated."""
+        self._bridge.call(
+            "Kagzi.undeprecate_workflow_version", lambda: self._original.undeprecate_workflow_version(name, version)
+        )
+
+    def find_workflow_versions(self) -> list[WorkflowVersion]:
+        """List the versions of all workflows: those that workers know or runs need, the defaults, the deprecated ones.
+
+        One that `can_go` is deprecated and has no open runs, so its code can be deleted.
+        """
+        return self._bridge.call("Kagzi.find_workflow_versions", lambda: self._original.find_workflow_versions())
+
+    def count_open_runs(self) -> dict[tuple[str, int], int]:
+        """Count the runs that have not ended, by workflow and version. The cost grows with them, and with no others."""
+        return self._bridge.call("Kagzi.count_open_runs", lambda: self._original.count_open_runs())
+
+    def cancel_runs(
+        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
+    ) -> BulkOutcome:
+        """Cancel as `WorkflowHandle.cancel` does every run that has not ended and that the filters of `find_runs` find.
+
+        At least one filter, or `all=True`, must be given. With `dry_run` nothing is done, and the answer says what
+        would be. Runs go by pages, each in a transaction of its own; where it breaks off, call it again. Raises
+        ValueError or TypeError for what can't be asked, OutcomeUnknown where the database could not be reached in time.
+        """
+        return self._bridge.call(
+            "Kagzi.cancel_runs", lambda: self._original.cancel_runs(reason=reason, all=all, dry_run=dry_run, **which)
+        )
+
+    def terminate_runs(
+        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
+    ) -> BulkOutcome:
+        """End runs as `WorkflowHandle.terminate` does; see `cancel_runs`."""
+        return self._bridge.call(
+            "Kagzi.terminate_runs",
+            lambda: self._original.terminate_runs(reason=reason, all=all, dry_run=dry_run, **which),
+        )
+
+    def pause_runs(
+        self, *, reason: str | None = None, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]
+    ) -> BulkOutcome:
+        """Have runs rest as `WorkflowHandle.pause` does; see `cancel_runs`."""
+        return self._bridge.call(
+            "Kagzi.pause_runs", lambda: self._original.pause_runs(reason=reason, all=all, dry_run=dry_run, **which)
+        )
+
+    def resume_runs(self, *, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]) -> BulkOutcome:
+        """Let paused runs go on as `WorkflowHandle.resume` does; others are not looked at. See `cancel_runs`."""
+        return self._bridge.call(
+            "Kagzi.resume_runs", lambda: self._original.resume_runs(all=all, dry_run=dry_run, **which)
+        )
+
+    def retry_runs(self, *, all: bool = False, dry_run: bool = False, **which: Unpack[RunsWanted]) -> BulkOutcome:
+        """Have FAILED runs go on as `WorkflowHandle.retry` does, or CANCELLED ones where that is the status asked for.
+
+        See `cancel_runs`.
+        """
+        return self._bridge.call(
+            "Kagzi.retry_runs", lambda: self._original.retry_runs(all=all, dry_run=dry_run, **which)
+        )
 
 
 class HealthChecker(Twin[AsyncHealthChecker]):
