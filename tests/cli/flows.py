@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kagzi import Kagzi, RetryPolicy, Signal, WorkflowContext
+from kagzi import Kagzi, RetryPolicy, Signal, WorkflowContext, step_info
 
 app = Kagzi()
 
@@ -64,6 +64,12 @@ async def slow(ctx: WorkflowContext, ledger: str, seconds: float) -> str:
     return await ctx.step("finish", compose, "friend")
 
 
+@app.workflow("telling")
+async def telling(ctx: WorkflowContext, seconds: float) -> None:
+    """A step that tells how far it is, and takes a while."""
+    await ctx.step("crawl", tell, seconds)
+
+
 @app.workflow("held")
 async def held(ctx: WorkflowContext, ledger: str) -> None:
     """One step that lasts until the ledger says "go"."""
@@ -115,6 +121,11 @@ async def work(ledger: str, seconds: float) -> None:
     write(ledger, "begun")
     await asyncio.sleep(seconds)
     write(ledger, "done")
+
+
+async def tell(seconds: float) -> None:
+    step_info().heartbeat({"page": 7, "site": "\x1b[31mred"})
+    await asyncio.sleep(seconds)
 
 
 def wait_for_go(ledger: str) -> None:

@@ -41,6 +41,23 @@ def test_a_run_whose_step_takes_long_names_it(sqlite_url: str, tmp_path: Path) -
         wait_until(lambda: "step 'work', which worker" in answer("why", "mine", url=sqlite_url)["waits_for"][0])
 
 
+def test_what_a_long_step_tells_is_shown(any_database_url: str) -> None:
+    with a_worker("--shutdown-timeout", "0", url=any_database_url):
+        answer("run", "telling", "--detach", "--id", "mine", "--args", "[60]", url=any_database_url)
+        wait_until(lambda: answer("runs", "show", "mine", url=any_database_url)["waiting_for"])
+        shown = answer("runs", "show", "mine", url=any_database_url)
+        text = called("runs", "show", "mine", url=any_database_url).stdout
+        (waits,) = answer("why", "mine", url=any_database_url)["waits_for"]
+
+    (step,) = shown["steps"]
+    assert step["heartbeat_details"] == {"page": 7, "site": "\x1b[31mred"}
+    assert step["heartbeat_at"] is not None
+    assert "step 'crawl', whose last heartbeat was at " in shown["waiting_for"][0]
+    assert 'heartbeat  {"page": 7, "site": ' in text
+    assert "\x1b" not in text
+    assert 's ago: {"page": 7, "site": ' in waits
+
+
 def test_a_run_that_waits_for_a_signal_names_it_until_it_comes(any_database_url: str) -> None:
     with a_worker(url=any_database_url):
         answer("run", "listen", "--detach", "--id", "mine", url=any_database_url)

@@ -11,7 +11,7 @@ from kagzi.model.error import ErrorKind, StepError
 from kagzi.model.run import Run, RunStatus
 from kagzi.model.step import Step, StepKind, StepStatus
 from kagzi.model.worker import RegisteredWorker, WorkerState
-from kagzi.rules.waiting import unserved, waits, with_statuses
+from kagzi.rules.waiting import told, unserved, waits, with_statuses
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 AGO, AHEAD = NOW - timedelta(seconds=90), NOW + timedelta(hours=3)
@@ -163,6 +163,19 @@ def test_a_run_in_a_worker_s_hands_tells_of_its_steps() -> None:
     assert executing == [f"step 'charge', {since}", f"step 'pay', {since} (attempt 3)"]
     assert retrying == ["step 'charge', retrying: 1 of 5"]
     assert resting[0].startswith("worker 'w1', which has it in memory")
+
+
+def test_a_step_that_has_told_how_far_it_is_is_named_once_with_that() -> None:
+    long = {"pages": "x" * 500}
+    all_told = enumerate((None, 7, long))
+    steps = [a_step(name=f"s{at}", heartbeat_at=AGO, heartbeat_details=details) for at, details in all_told]
+    executing = in_hand(*steps, worker=a_worker(), waiting_for=tuple(told(step) for step in steps))
+
+    heartbeats = [text.partition("; its last heartbeat was ")[2] for text in executing]
+    assert heartbeats[:2] == ["90 s ago", "90 s ago: 7"]
+    assert heartbeats[2].endswith("xxx...")
+    assert len(executing[2]) < 400
+    assert told(steps[1]) == "step 's1', whose last heartbeat was at 2026-05-04T11:58:30+00:00: 7"
 
 
 def test_a_run_whose_worker_is_gone_waits_for_recovery() -> None:

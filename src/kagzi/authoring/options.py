@@ -56,16 +56,6 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     semantics: Semantics | None = None
     reconcile: Callable[..., Any] | None = None
 
-    @property
-    def is_guarded(self) -> bool:
-        """Whether an execution is more than a call of the step's function."""
-        return (
-            self.timeout is not None
-            or self.total_timeout is not None
-            or self.heartbeat_timeout is not None
-            or self.semantics == "at_most_once"
-        )
-
 
 NO_OPTIONS = StepOptions()
 

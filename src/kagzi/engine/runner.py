@@ -285,12 +285,17 @@ class StepRunner:
             asyncio.get_running_loop().call_soon(owner.abandoned, step)
             return
         current_step.set(step)
-        fn = step.fn
+        fn, options = step.fn, call.options
         try:
             if step.in_transaction:
                 await owner.transact(step, self._call_with)
                 value = None
-            elif call.options is not NO_OPTIONS and call.options.is_guarded:
+            elif options is not NO_OPTIONS and (
+                options.timeout is not None
+                or options.total_timeout is not None
+                or options.heartbeat_timeout is not None
+                or options.semantics is not None
+            ):
                 if isinstance(step, MarkedStep) and _is_async(fn):
                     await step.mark()
                 value = await self._call_within(step, step.limit())
