@@ -93,6 +93,24 @@ async def test_a_run_that_waits_for_its_next_attempt_is_cancelled_at_once(store:
     assert (answer.outcome, run.status, run.error) == (ENDED, RunStatus.CANCELLED, "why")
 
 
+async def test_a_run_with_undos_is_not_ended_without_its_body_between_two_attempts(store: Store) -> None:
+    worker = await a_worker(store)
+    cancelled, late = [await start_and_claim(store, worker, timeout_s=limit) for limit in (None, OVER)]
+    again = Transition(status=RunStatus.PENDING, wake_at=FAR_AHEAD, error="failed", reopened_seq=1, undoes=True)
+    for claim in (cancelled, late):
+        await commit(store, a_change(claim, transition=again))
+
+    answer = await cancel(store, cancelled.run_id, error="why")
+    expired = await expire(store)
+
+    claims = {claim.run_id: claim for claim in [await claim_one(store, worker), await claim_one(store, worker)]}
+    assert (answer.outcome, expired.asked, expired.failed) == (ASKED, (late.run_id,), ())
+    assert {run_id: [message.kind for message in claim.mail] for run_id, claim in claims.items()} == {
+        cancelled.run_id: [MessageKind.CANCEL],
+        late.run_id: [MessageKind.CANCEL],
+    }
+
+
 async def test_only_the_first_order_counts(store: Store) -> None:
     claim = await start_and_claim(store, await a_worker(store))
     (queued,) = await start(store)

@@ -66,6 +66,29 @@ async def test_undoing_survives_a_crash_at_every_write(kagzi: Kagzi) -> None:
     assert "checkpoint of step 'undo one'" in report.writes
 
 
+async def test_what_was_done_although_nobody_waited_any_more_is_undone(kagzi: Kagzi) -> None:
+    """The record of the loser is on its way when the winner is delivered: the work is done all the same."""
+    undone: set[str] = set()
+
+    async def undo(receipt: str, name: str) -> None:
+        undone.add(name)
+
+    async def do(name: str) -> str:
+        return f"receipt of {name}"
+
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> None:
+        undoable = ctx.options(undo=undo)
+        await ctx.race(undoable.step("one", do, "one"), undoable.step("two", do, "two"))
+        raise LookupError("not there")
+
+    async with Environment(kagzi) as env:
+        with pytest.raises(WorkflowFailed):
+            await (await order.start()).result(timeout=30)
+        assert undone == {"one", "two"}
+        await env.crash_everywhere(order)
+
+
 async def test_undoing_in_the_last_attempt_survives_a_crash_at_every_write(kagzi: Kagzi) -> None:
     @kagzi.workflow(retry=RetryPolicy.fixed(3600, max_attempts=3))
     async def order(ctx: WorkflowContext) -> None:

@@ -25,6 +25,7 @@ from kagzi import (
     step_info,
 )
 from kagzi.settings import Settings
+from tests.faults.database import harm, query
 from tests.worker.gates import Gates
 from tests.worker.test_cancelling import until_status
 
@@ -551,6 +552,69 @@ async def test_a_run_that_goes_on_by_hand_after_undoing_can_change_its_worker(ka
     assert len(keys) == 3
     assert keys[0] != keys[1]
     assert keys[1] == keys[2], "whoever executes it then"
+
+
+async def test_a_fork_undoes_what_it_has_taken_over_and_begins_before_the_undoing(kagzi: Kagzi, world: World) -> None:
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> None:
+        await ctx.options(undo=world.undo).step("charge", world.do, "charge")
+        await ctx.step("ship", world.fail)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await order.start()
+        await the_failure_of(handle)
+        await the_failure_of(await handle.fork(at_step="ship"))
+        with pytest.raises(ValueError, match="its steps were being undone"):
+            await handle.fork(at_step="undo charge")
+
+    assert world.log == ["do charge", "undo charge", "undo charge"]
+
+
+async def test_a_transaction_is_undone_by_a_transaction(kagzi: Kagzi, any_database_url: str) -> None:
+    """P12."""
+    is_postgres = any_database_url.startswith("postgres")
+    create = "CREATE TABLE public.seats (name text)" if is_postgres else "CREATE TABLE seats (name text)"
+
+    if is_postgres:
+
+        async def book(conn: Any, name: str) -> str:
+            await conn.execute("INSERT INTO public.seats VALUES ($1)", name)
+            return name
+
+        async def free(conn: Any, booked: str, name: str) -> None:
+            await conn.execute("DELETE FROM public.seats WHERE name = $1", booked)
+            if name == "13":
+                raise LookupError("there is none")
+
+    else:
+
+        def book(conn: Any, name: str) -> str:  # type: ignore[misc] # one of both
+            conn.execute("INSERT INTO seats VALUES (?)", (name,))
+            return name
+
+        def free(conn: Any, booked: str, name: str) -> None:  # type: ignore[misc] # one of both
+            conn.execute("DELETE FROM seats WHERE name = ?", (booked,))
+            if name == "13":
+                raise LookupError("there is none")
+
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> None:
+        undoable = ctx.options(undo=free)
+        await ctx.gather(*(undoable.transaction("book", book, name) for name in ("12", "13", "14")))
+        with pytest.raises(TypeError, match=r"free\(conn, result\); but it takes"):
+            undoable.transaction("book", lambda conn: "x")
+        raise LookupError("not there")
+
+    async with kagzi:
+        harm(any_database_url, create)
+        async with kagzi.create_worker():
+            handle = await order.start()
+            error = (await the_failure_of(handle)).error
+
+    seats = query(any_database_url, "SELECT name FROM public.seats" if is_postgres else "SELECT name FROM seats")
+    assert error.type == "LookupError"
+    assert [each["step"] for each in error.context["failed_undos"]] == ["undo book"]
+    assert [row[0] for row in seats] == ["13"]
 
 
 # -- faces ---------------------------------------------------------------------------------------------------------
