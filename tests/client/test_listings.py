@@ -124,6 +124,7 @@ async def test_pages_stay_stable_while_runs_come(kagzi: Kagzi) -> None:
         ({"workflow": "a\0b"}, ValueError, "workflow"),
         ({"queue": "\ud800"}, ValueError, "queue"),
         ({"id": 7}, TypeError, "id"),
+        ({"paused": "no"}, TypeError, "paused is 'no'"),
         ({"id": "a\0"}, ValueError, "id"),
         ({"parent": "order-1"}, ValueError, "parent is 'order-1'; give the run_id"),
     ],

@@ -34,6 +34,8 @@ def wanted(
         raise TypeError("tags must be a list of texts, not one text.")
     if type(limit) is not int or not 1 <= limit <= LIMIT:
         raise ValueError(f"limit is {limit!r}; give a whole number from 1 to {LIMIT}, and page with cursor.")
+    if paused is not None and not isinstance(paused, bool):
+        raise TypeError(f"paused is {paused!r}; give True, False or None for any.")
     if cursor is not None and not is_id(cursor):
         raise ValueError(f"cursor is {cursor!r}; give the run_id of the last run of the page before.")
     if parent is not None and not is_id(parent):
@@ -47,7 +49,7 @@ def wanted(
         id=None if id is None else check_name(id, what="id", limit=ID_LIMIT),
         parent=None if parent is None else RunId(parent),
         created_after=None if created_after is None else as_moment(created_after, what="created_after"),
-        paused=None if paused is None else bool(paused),
+        paused=paused,
         cursor=None if cursor is None else RunId(cursor),
         limit=limit,
     )
