@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator
 
@@ -157,6 +158,11 @@ def assert_only_lookups(name: str, plan: str) -> None:
             if name in ("owned", "recover", "count open", "find running", "counters"):
                 wanted |= {"workflow_runs_owner_key"}
             assert match[1] in wanted, f"{name} uses {match[1]}\n{plan}"
+    for line, following in itertools.pairwise(plan.splitlines()):
+        if name != "forget events" and "using event_waits_pkey" in line:
+            assert "Index Cond" in following, f"{name}\n{plan}"
+    if name != "distribute":
+        assert "event_waits_open" not in plan, f"{name}\n{plan}"
 
 
 async def test_every_hot_statement_planned_on_empty_tables_uses_its_index(connection: asyncpg.Connection) -> None:

@@ -17,6 +17,7 @@ from kagzi import (
     RunStatus,
     SyncWorkflowContext,
     WorkflowContext,
+    WorkflowFailed,
     WorkflowHandle,
 )
 from kagzi.clock import monotonic
@@ -274,6 +275,32 @@ async def test_a_run_does_not_park_before_it_is_written_what_it_waits_for(kagzi:
         await until_waiting(handle)
         await kagzi.emit("number", 7)
         assert await handle.result(timeout=30) == 7
+
+
+async def test_a_run_that_is_retried_has_the_event_that_it_had(kagzi: Kagzi) -> None:
+    attempts: list[int] = []
+
+    def fail_once(number: int) -> int:
+        attempts.append(number)
+        if len(attempts) == 1:
+            raise ValueError("not yet")
+        return number
+
+    @kagzi.workflow
+    async def listen(ctx: WorkflowContext) -> list[int]:
+        first = await ctx.wait_for_event("number", lookback=3600)
+        await ctx.step("fail once", fail_once, first)
+        return [first, await ctx.wait_for_event("number", lookback=3600)]
+
+    async with kagzi, kagzi.create_worker():
+        await kagzi.emit("number", 1)
+        handle = await listen.start()
+        with pytest.raises(WorkflowFailed):
+            await handle.result(timeout=30)
+        await kagzi.emit("number", 2)
+        await handle.retry()
+        assert await handle.result(timeout=30) == [1, 2]
+    assert attempts == [1, 1]
 
 
 async def test_a_parked_run_gets_an_event_without_a_poll(kagzi: Kagzi, monkeypatch: pytest.MonkeyPatch) -> None:

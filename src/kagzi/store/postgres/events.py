@@ -44,6 +44,7 @@ _FITS = """e.at >= w.since - w.lookback AND NOT EXISTS (
             CROSS JOIN LATERAL (
                 SELECT FROM {schema}.messages AS m
                 WHERE m.run_id = o.run_id AND m.position = o.position AND m.received_seq IS NOT NULL
+                OFFSET 0  -- by both columns, or it may read all messages of the run
             ) AS m
             WHERE o.run_id = w.run_id AND o.event_id = e.event_id AND o.given_at <= w.since
         )"""
@@ -59,6 +60,7 @@ _EARLIEST = f"""SELECT c.event_id, c.payload FROM (
         LIMIT 1"""
 
 # From `found`: a wait, and the event that it is to be given. By the run's lock it gets its place among the messages.
+# Whether a run's wait is open is asked of `given_at`: of `event_id`, the planner may take the index of all open ones.
 _GIVE = """
 locked AS MATERIALIZED (
     SELECT f.run_id, f.step_id, f.event_id, f.payload, r.status, r.inbox
@@ -69,7 +71,7 @@ locked AS MATERIALIZED (
 ),
 closed AS (
     DELETE FROM {schema}.event_waits AS w USING locked AS l
-    WHERE w.run_id = l.run_id AND w.step_id = l.step_id AND w.event_id IS NULL AND (
+    WHERE w.run_id = l.run_id AND w.step_id = l.step_id AND w.given_at IS NULL AND (
         l.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
         OR (l.status IS NULL AND NOT EXISTS (SELECT FROM {schema}.workflow_runs AS r WHERE r.run_id = l.run_id))
     )
@@ -83,7 +85,7 @@ given AS (
     UPDATE {schema}.event_waits AS w SET
         event_id = p.event_id, position = p.position, given_at = clock_timestamp()
     FROM placed AS p
-    WHERE w.run_id = p.run_id AND w.step_id = p.step_id AND w.event_id IS NULL
+    WHERE w.run_id = p.run_id AND w.step_id = p.step_id AND w.given_at IS NULL
     RETURNING w.run_id, w.step_id, p.position, p.payload
 ),
 posted AS (
@@ -177,9 +179,18 @@ wanted AS MATERIALIZED (
     )
 ),
 given_up AS (
-    DELETE FROM {schema}.event_waits AS o USING held AS h
-    WHERE o.run_id = h.run_id AND o.event_id IS NULL
-        AND (o.run_id, o.step_id) NOT IN (SELECT w.run_id, w.step_id FROM wanted AS w)
+    DELETE FROM {schema}.event_waits AS o USING (
+        SELECT k.run_id, k.step_id
+        FROM held AS h
+        -- OFFSET 0, or the planner may read all waits of all runs to find those of these.
+        CROSS JOIN LATERAL (
+            SELECT k.run_id, k.step_id FROM {schema}.event_waits AS k
+            WHERE k.run_id = h.run_id AND k.given_at IS NULL
+            OFFSET 0
+        ) AS k
+        WHERE (k.run_id, k.step_id) NOT IN (SELECT w.run_id, w.step_id FROM wanted AS w)
+    ) AS u
+    WHERE o.run_id = u.run_id AND o.step_id = u.step_id
 )
 INSERT INTO {schema}.event_waits AS o (run_id, step_id, namespace, name, key, since, lookback)
 SELECT w.run_id, w.step_id, w.namespace, w.name, w.key, clock_timestamp(), w.lookback
@@ -199,7 +210,7 @@ _LOOK = f"""
 WITH waiting AS MATERIALIZED (
     SELECT w.* FROM unnest($1::text::uuid[]) AS asked (run_id)
     CROSS JOIN LATERAL (
-        SELECT * FROM {{schema}}.event_waits AS w WHERE w.run_id = asked.run_id AND w.event_id IS NULL
+        SELECT * FROM {{schema}}.event_waits AS w WHERE w.run_id = asked.run_id AND w.given_at IS NULL
     ) AS w
 ),
 found AS MATERIALIZED (
@@ -275,7 +286,7 @@ ended AS MATERIALIZED (
 ),
 unneeded AS (
     DELETE FROM {schema}.event_waits AS w USING ended AS d
-    WHERE w.run_id = d.run_id AND w.step_id = d.step_id AND w.event_id IS NULL
+    WHERE w.run_id = d.run_id AND w.step_id = d.step_id AND w.given_at IS NULL
 ),
 forgotten AS (
     DELETE FROM {schema}.event_waits AS w USING page AS p
