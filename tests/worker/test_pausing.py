@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import threading
+from collections import Counter
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -482,3 +485,63 @@ async def test_undoing_rests_too_and_goes_on(kagzi: Kagzi) -> None:
 
     assert before == ["undo second"]
     assert gates.entered == ["undo second", "undo first"]
+
+
+@pytest.mark.parametrize("park_after", [timedelta(0), DAY], ids=["parked", "warm"])
+async def test_a_run_that_is_paused_again_and_again_comes_to_the_same_end(
+    any_database_url: str, park_after: timedelta
+) -> None:
+    """P10, P11, P14: at whatever moment it is held and let go, nothing is executed twice or forgotten."""
+    settings = Settings(database_url=any_database_url, park_after=park_after, max_concurrent_steps=3)
+    kagzi, chance, done = Kagzi(settings=settings), random.Random(seed := random.randrange(2**32)), Counter[str]()
+
+    async def work(name: str, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        if step_info().attempt == 1 and name.endswith("again"):
+            raise ConnectionError(name)
+        done[name] += 1
+        return name
+
+    @kagzi.workflow
+    async def small(ctx: WorkflowContext, name: str) -> str:
+        return await ctx.step(name, work, name, 0.005)
+
+    @kagzi.workflow
+    async def large(ctx: WorkflowContext) -> list[str]:
+        retrying = ctx.options(retry=RetryPolicy.fixed(0.02, max_attempts=3))
+
+        async def branch(number: int) -> str:
+            first = await retrying.step("work", work, f"{number} again" if number % 3 == 0 else f"{number}", 0.004)
+            await ctx.sleep("nap", 0.01 * (number % 4))
+            if number % 4 == 1:
+                return first + await ctx.child("small", small, f"{number} child")
+            return first + await ctx.step("more", work, f"{number} more", 0.002)
+
+        signals = asyncio.create_task(take_all(ctx))
+        results = await asyncio.gather(*(branch(number) for number in range(12)))
+        return [*results, *await signals]
+
+    async def take_all(ctx: WorkflowContext) -> list[str]:
+        numbers = [await ctx.wait_for(GO) for _ in range(5)]
+        return [str(number) for number in numbers]
+
+    async with kagzi, kagzi.create_worker():
+        handle = await large.start()
+        ending = asyncio.ensure_future(handle.result(timeout=60))
+        sent = 0
+        with contextlib.suppress(RunClosed):
+            while not ending.done():
+                await handle.pause()
+                await asyncio.sleep(chance.choice([0, 0, 0.005, 0.03]))
+                if sent < 5:
+                    await handle.signal(GO, sent)
+                    sent += 1
+                await handle.resume()
+                await asyncio.sleep(chance.choice([0, 0.01, 0.05]))
+        result = await ending
+
+    print(f"seed {seed}")
+    assert result[-5:] == ["0", "1", "2", "3", "4"]
+    assert len(result) == 17
+    assert set(done.values()) == {1}
+    assert len(done) == 24
