@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,11 +13,13 @@ from kagzi import (
     ErrorKind,
     Kagzi,
     RetryPolicy,
+    Run,
     Signal,
     Step,
     StepBuilder,
     StepFailed,
     SyncWorkflowContext,
+    Workflow,
     WorkflowCancelled,
     WorkflowContext,
     WorkflowFailed,
@@ -25,6 +28,8 @@ from kagzi import (
     step_info,
 )
 from kagzi.settings import Settings
+from kagzi.testing import replay
+from tests.app.applications import until
 from tests.faults.database import harm, query
 from tests.worker.gates import Gates
 from tests.worker.test_cancelling import until_status
@@ -673,4 +678,66 @@ async def test_a_function_brings_its_own_undo(kagzi: Kagzi, world: World) -> Non
 async def until_recorded(handle: WorkflowHandle[Any], name: str) -> None:
     async with asyncio.timeout(30):
         while name not in [each.name for each in await handle.history() if each.finished_at is not None]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+# -- other code ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_whose_undo_the_code_has_lost_rests_until_it_is_back(any_database_url: str, world: World) -> None:
+    """P16."""
+    settings = Settings(database_url=any_database_url, park_after=timedelta(0))
+
+    def register(kagzi: Kagzi, undo: Callable[..., Any] | None) -> Workflow[[], None]:
+        @kagzi.workflow("order")
+        async def order(ctx: WorkflowContext) -> None:
+            retry = RetryPolicy.fixed(0.5, max_attempts=9)
+            for name in ("stock", "charge"):
+                await ctx.options(undo=undo, retry=retry).step(name, world.do, name)
+            raise LookupError("not there")
+
+        return order
+
+    world.troubles["stock"] = 1
+    async with Kagzi(settings=settings) as fitting:
+        order = register(fitting, world.undo)
+        async with fitting.create_worker():
+            handle = await order.start()
+            await until_undone(world, "fail stock")
+            await until_status(handle, "SLEEPING")
+        async with Kagzi(settings=settings) as other:
+            register(other, None)
+            async with other.create_worker():
+                await until_described(handle, lambda run: run.error is not None)
+                run = await handle.describe()
+        async with fitting.create_worker():
+            failed = await the_failure_of(handle)
+
+    assert run.status == "SLEEPING"
+    assert "undo charge" in run.waiting_for[0]
+    assert failed.error.message == "not there"
+    assert world.undone == ["undo charge", "fail stock", "undo stock"]
+
+
+async def test_the_record_of_a_run_that_was_undone_is_replayed(kagzi: Kagzi, world: World) -> None:
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> None:
+        await ctx.options(undo=world.undo).step("charge", world.do, "charge")
+        raise LookupError("not there")
+
+    async with kagzi, kagzi.create_worker():
+        handle = await order.start()
+        await the_failure_of(handle)
+        await replay(kagzi, handle.run_id)
+
+    assert world.log == ["do charge", "undo charge"]
+
+
+async def until_undone(world: World, line: str) -> None:
+    await until(lambda: line in world.log, what=line)
+
+
+async def until_described(handle: WorkflowHandle[Any], fits: Callable[[Run], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not fits(await handle.describe()):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)

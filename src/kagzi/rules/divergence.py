@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kagzi.errors import DivergenceError
 from kagzi.model.step import StepKind, step_name
+from kagzi.rules.undoing import is_undo
 
 _SHOWN = 5
 _CONTEXT = 3
@@ -83,6 +84,8 @@ def _guess(mismatch: Mismatch, mentions: Callable[[str], bool]) -> str:
     if " " not in mismatch.expected[0] or "/" not in mismatch.expected[0]:
         return "the code goes on where the run had ended"
     first = _Operation.read(mismatch.expected[0])
+    if is_undo(first.step_id):
+        return f"{first.told} is not called for: its step has no undo any more, or others are completed before it"
     if mismatch.raised:
         return f"the code raises {mismatch.raised.partition(':')[0]} where {first.told} was recorded"
     found = [_Operation.read(each) for each in mismatch.found]

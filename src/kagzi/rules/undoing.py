@@ -25,6 +25,11 @@ def undo_id(step_id: str) -> str:
     return f"{_SCOPE}{scope}/{undo_name(name)}{occurrence}"
 
 
+def is_undo(step_id: str) -> bool:
+    """Whether an operation undoes a step."""
+    return step_id.startswith(_SCOPE)
+
+
 def with_failed_undos(error: str, failed: Iterable[tuple[str, StepError]]) -> str:
     """The encoded error that a run ends with: its own, and in its context what could not be undone."""
     told = [{"step": name, "error": f"{each.type}: {each.message[:_TOLD]}"} for name, each in failed]
@@ -39,8 +44,7 @@ def still_done(earlier: Mapping[str, StepRecord]) -> dict[str, StepRecord]:
     return {
         step_id: record
         for step_id, record in earlier.items()
-        if record.kind is not StepKind.STEP
-        or not (step_id.startswith(_SCOPE) or undone_at(step_id, earlier) > record.seq)
+        if record.kind is not StepKind.STEP or not (is_undo(step_id) or undone_at(step_id, earlier) > record.seq)
     }
 
 
@@ -49,5 +53,5 @@ def undone_at(step_id: str, earlier: Mapping[str, StepRecord]) -> int:
 
     Neither is the same as before once it is done again, to whoever knows it by its idempotency key.
     """
-    record = earlier.get(step_id if step_id.startswith(_SCOPE) else undo_id(step_id))
+    record = earlier.get(step_id if is_undo(step_id) else undo_id(step_id))
     return 0 if record is None else record.seq
