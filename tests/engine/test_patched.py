@@ -195,6 +195,16 @@ def test_attempts_of_a_step_on_the_old_path_keep_a_run_on_it() -> None:
     assert world.finish().value == "AOLDZ"
 
 
+def test_an_execution_on_the_old_path_that_was_only_begun_keeps_a_run_on_it() -> None:
+    """It is marked, as it is to happen at most once: nobody knows what it did, but that the run was there."""
+    world = come_so_far(old, 1)
+    world.memory.tries = {"0/old#1": Tries(used=0, in_doubt=True)}
+
+    world.become(new)
+
+    assert world.finish().value == "AOLDZ"
+
+
 def test_a_step_that_was_tried_before_the_change_says_nothing_once_it_is_over() -> None:
     """The process was lost between two executions of it; the run itself never was where the change is."""
     world = come_so_far(new, 0)
