@@ -19,6 +19,9 @@ class Verb(Enum):
     COMPLETION = "completion"
     HEARTBEAT = "heartbeat"
     POST = "post"
+    RETRY = "retry"
+    FORK = "fork"
+    CONTINUING = "continuing"
     PAUSE = "pause"
     RESUME = "resume"
     COMMIT = "commit"
@@ -29,6 +32,12 @@ def verb_of(sql: str, arguments: bytes) -> Verb | None:
 
     Checkpoints may travel together with a park or a completion, which the arguments then tell.
     """
+    if b'"continues":' in arguments:
+        return Verb.CONTINUING
+    if "outlives" in sql:
+        return Verb.RETRY
+    if "kept AS MATERIALIZED" in sql:
+        return Verb.FORK
     if 'INSERT INTO "kagzi".workflow_runs' in sql and "awaiting AS" not in sql:  # those are children
         return Verb.START
     if "judged AS MATERIALIZED" in sql and 'INSERT INTO "kagzi".messages' in sql:

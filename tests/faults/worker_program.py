@@ -28,6 +28,7 @@ from tests.faults.workflows import (
     register_handle_news,
     register_hedge,
     register_listen,
+    register_loop,
     register_pair,
     register_saga,
 )
@@ -48,6 +49,7 @@ async def main(url: str, ledger: Path) -> None:
     for register_news in (register_follow, register_catch, register_handle_news):
         register_news(kagzi)
     register_bank(kagzi)
+    register_loop(kagzi, Ledger(ledger))
     register_buy(kagzi, Ledger(ledger))
     register_crawl(kagzi, Ledger(ledger))
     for register in (register_persist, register_resume, register_deadly):

@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kagzi import Event, Kagzi, RetryPolicy, Signal, Update, Workflow, WorkflowContext, step_info
@@ -281,3 +282,39 @@ def register_pair(kagzi: Kagzi, ledger: Ledger) -> tuple[Workflow[[Pace], str], 
         return await ctx.child("only", brief, pace)
 
     return brief, pair
+
+
+ROUNDS_OF_A_LOOP = 12
+
+
+def register_loop(kagzi: Kagzi, ledger: Ledger) -> Workflow[[int, list[int]], list[int]]:
+    """Register `loop`: a step and a signal in each run, then the next run; gives the numbers in the order received."""
+    steps = Steps(ledger)
+
+    @kagzi.workflow("loop")
+    async def loop(ctx: WorkflowContext, rounds: int, numbers: list[int]) -> list[int]:
+        await ctx.step("work", steps.work, "", Pace(work_s=0.01))
+        numbers.append(await ctx.wait_for(NUMBER))
+        if rounds > 1:
+            ctx.continue_as_new(rounds - 1, numbers)
+        return numbers
+
+    return loop
+
+
+def register_stumble(kagzi: Kagzi, ledger: Ledger, mended: Path) -> Workflow[[], list[str]]:
+    """Register `stumble`: of its three steps the last fails until the file `mended` is there."""
+    steps = Steps(ledger)
+
+    async def stumble() -> str:
+        token = await steps.work("", Pace(work_s=0.01))
+        if not os.path.exists(mended):  # noqa: ASYNC240, PTH110 - a local file, and the step has nothing else to do
+            raise LookupError("not mended yet")
+        return token
+
+    @kagzi.workflow("stumble")
+    async def stumbling(ctx: WorkflowContext) -> list[str]:
+        tokens = [await ctx.step(name, steps.work, "", Pace(work_s=0.01)) for name in ("first", "second")]
+        return [*tokens, await ctx.step("third", stumble)]
+
+    return stumbling

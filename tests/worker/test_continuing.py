@@ -193,6 +193,49 @@ async def test_a_cancellation_reaches_the_last_of_the_chain(kagzi: Kagzi) -> Non
             assert ended.value.reason == "enough"
 
 
+async def test_a_pause_reaches_the_last_of_the_chain(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def loop(ctx: WorkflowContext, number: int) -> str:
+        if number:
+            ctx.continue_as_new(number - 1)
+        return await ctx.wait_for(WORD)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await loop.start(2)
+        await until(lambda: has_continued(kagzi, handle, 3))
+        last = (await chain_of(kagzi, handle))[-1]
+        await handle.pause("for now")
+        await handle.signal(WORD, "go on")
+        assert (await last.describe()).pause_reason == "for now"
+        await handle.resume()
+        assert await within(handle.result()) == "go on"
+
+
+async def test_a_parent_s_signal_reaches_the_last_of_the_chain(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext, number: int) -> str:
+        if number:
+            ctx.continue_as_new(number - 1)
+        return await ctx.wait_for(WORD)
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        started = await ctx.start_child("child", child, 2)
+        await ctx.wait_for(WORD)
+        await started.signal(WORD, "from the parent")
+        return await started.result()
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await until(lambda: three_children(kagzi))
+        await handle.signal(WORD, "go on")
+        assert await within(handle.result()) == "from the parent"
+
+
+async def three_children(kagzi: Kagzi) -> bool:
+    return len(await kagzi.find_runs(workflow="child")) == 3
+
+
 async def test_a_run_that_is_being_cancelled_does_not_continue(kagzi: Kagzi) -> None:
     @kagzi.workflow
     async def stubborn(ctx: WorkflowContext) -> None:

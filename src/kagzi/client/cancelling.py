@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kagzi.client.chains import at_the_end
 from kagzi.client.link import Link
 from kagzi.errors import RunClosed, RunNotFound
 from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
 from kagzi.model.run import RunId, RunStatus
 from kagzi.rules.excerpts import shortened
 from kagzi.rules.failures import cancelled_error, encode_error
+from kagzi.store.chains import at_the_end
 
 _REASON_LIMIT = 10_000
 

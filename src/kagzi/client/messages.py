@@ -6,8 +6,6 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-import msgspec
-
 from kagzi.authoring.names import ID_LIMIT, check_name
 from kagzi.authoring.signals import Signal, Update
 from kagzi.client.insisting import insist
@@ -17,6 +15,7 @@ from kagzi.ids import is_id, new_id
 from kagzi.model.message import NewMessage, Posted, PostOutcome
 from kagzi.model.run import FirstMessage, MessageKind, RunId
 from kagzi.store.borrowed.protocol import Borrowed
+from kagzi.store.chains import post_to_the_end
 
 
 async def signal(
@@ -111,17 +110,13 @@ async def post(link: Link, message: NewMessage, *, connection: Borrowed | None =
 
     Raises OutcomeUnknown where there was no answer within the store's timeout.
     """
-    while True:
+
+    async def send(sent: NewMessage) -> Posted:
         if connection is None:
-            posted = await _post(link, message)
-        else:
-            (posted,) = await link.store.post_within(connection, [message])
-        if posted.outcome is not PostOutcome.CLOSED or posted.run_id is None:
-            return posted
-        latest = await link.store.latest(posted.run_id)
-        if latest == posted.run_id:
-            return posted
-        message = msgspec.structs.replace(message, run_id=latest, id=None)
+            return await _post(link, sent)
+        return (await link.store.post_within(connection, [sent]))[0]
+
+    return await post_to_the_end(link.store, message, send)
 
 
 async def _post(link: Link, message: NewMessage) -> Posted:

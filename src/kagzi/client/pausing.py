@@ -8,6 +8,7 @@ from kagzi.client.link import Link
 from kagzi.errors import RunClosed, RunNotFound
 from kagzi.model.pausing import PauseAnswer, PauseOrder, PauseOutcome, ResumeOrder
 from kagzi.model.run import RunId, RunStatus
+from kagzi.store.chains import at_the_end
 
 
 async def pause(link: Link, run_id: RunId, *, reason: str | None) -> None:
@@ -15,13 +16,18 @@ async def pause(link: Link, run_id: RunId, *, reason: str | None) -> None:
 
     Raises RunClosed, RunNotFound, TypeError, OutcomeUnknown or StoreUnavailable.
     """
-    order = PauseOrder(namespace=link.settings.namespace, run_id=run_id, reason=checked_pause_reason(reason))
-    (answer,) = await insist(
-        link,
-        lambda: link.store.pause([order]),
-        unknown=f"run {run_id} may or may not be paused. Pause it again: that does no harm.",
-    )
-    _check(run_id, answer)
+    told = checked_pause_reason(reason)
+
+    async def ask(which: RunId) -> PauseAnswer:
+        order = PauseOrder(namespace=link.settings.namespace, run_id=which, reason=told)
+        (answer,) = await insist(
+            link,
+            lambda: link.store.pause([order]),
+            unknown=f"run {which} may or may not be paused. Pause it again: that does no harm.",
+        )
+        return answer
+
+    _check(run_id, await at_the_end(link.store, run_id, ask, has_ended=_is_closed))
 
 
 async def resume(link: Link, run_id: RunId) -> None:
@@ -29,13 +35,21 @@ async def resume(link: Link, run_id: RunId) -> None:
 
     Raises RunClosed, RunNotFound, OutcomeUnknown or StoreUnavailable.
     """
-    order = ResumeOrder(namespace=link.settings.namespace, run_id=run_id)
-    (answer,) = await insist(
-        link,
-        lambda: link.store.resume([order]),
-        unknown=f"run {run_id} may or may not go on. Resume it again: that does no harm.",
-    )
-    _check(run_id, answer)
+
+    async def ask(which: RunId) -> PauseAnswer:
+        order = ResumeOrder(namespace=link.settings.namespace, run_id=which)
+        (answer,) = await insist(
+            link,
+            lambda: link.store.resume([order]),
+            unknown=f"run {which} may or may not go on. Resume it again: that does no harm.",
+        )
+        return answer
+
+    _check(run_id, await at_the_end(link.store, run_id, ask, has_ended=_is_closed))
+
+
+def _is_closed(answer: PauseAnswer) -> bool:
+    return answer.outcome is PauseOutcome.CLOSED
 
 
 def checked_pause_reason(reason: str | None) -> str | None:

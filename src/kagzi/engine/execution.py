@@ -58,6 +58,7 @@ from kagzi.model.run import MessageKind, RunStatus
 from kagzi.model.step import OpenStep, StepKind
 from kagzi.model.transaction import Transacted
 from kagzi.rules import lifecycle
+from kagzi.store.chains import post_to_the_end
 
 logger = logging.getLogger("kagzi.execution")
 
@@ -234,8 +235,12 @@ class Execution:
 
     async def post(self, message: NewMessage) -> Posted:
         """Post a message to another run. Raises StoreUnavailable."""
-        (posted,) = await self._host.store.post([message])
-        return posted
+        store = self._host.store
+
+        async def post(sent: NewMessage) -> Posted:
+            return (await store.post([sent]))[0]
+
+        return await post_to_the_end(store, message, post)
 
     def undone_at(self, step_id: str) -> int:
         """Where in the record an earlier attempt of the run has undone the step; 0 for nowhere."""

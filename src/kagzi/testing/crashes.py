@@ -96,7 +96,7 @@ class Rehearsal:
                 if stage.process.line.is_cut:
                     await stage.recover()
                     continue
-                run = await stage.store.get(self._new_run.run_id)
+                run = await stage.store.get(await stage.store.latest(self._new_run.run_id))
                 assert run is not None, "it was started"
                 if run.status.is_terminal or (run.status is RunStatus.SLEEPING and run.error is not None):
                     _check_once(await stage.store.steps(run.run_id), attempts=run.attempts)

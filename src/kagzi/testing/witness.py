@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
-from kagzi.model.change import Change
+from kagzi.model.change import Change, Transition
 from kagzi.model.run import RunStatus
 from kagzi.model.step import StepKind, StepStatus, step_name
 
@@ -121,9 +121,14 @@ def describe(change: Change) -> str:
     if change.returned and change.transition is None:
         parts.append("return of a message")
     if change.transition is not None:
-        again = change.transition.reopened_seq is not None
-        parts.append("another attempt of the run" if again else _TRANSITIONS[change.transition.status])
+        parts.append(_told(change.transition))
     return ", ".join(parts)
+
+
+def _told(transition: Transition) -> str:
+    if transition.continues is not None:
+        return "continuation of the run as new"
+    return "another attempt of the run" if transition.reopened_seq is not None else _TRANSITIONS[transition.status]
 
 
 _TRANSITIONS = {

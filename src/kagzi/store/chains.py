@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
+
+from kagzi.model.message import NewMessage, Posted, PostOutcome
 from kagzi.model.run import RunId
 from kagzi.store.protocol import Store
 
@@ -23,3 +26,15 @@ async def at_the_end(
         if latest == run_id:
             return answer
         run_id = latest
+
+
+async def post_to_the_end(store: Store, message: NewMessage, post: Callable[[NewMessage], Awaitable[Posted]]) -> Posted:
+    """Post a message to a run or, where that has continued as new, to the last of its chain."""
+    while True:
+        posted = await post(message)
+        if posted.outcome is not PostOutcome.CLOSED or posted.run_id is None:
+            return posted
+        latest = await store.latest(posted.run_id)
+        if latest == posted.run_id:
+            return posted
+        message = msgspec.structs.replace(message, run_id=latest, id=None)
