@@ -30,6 +30,7 @@ from kagzi import (
 from kagzi.settings import Settings
 from kagzi.testing import replay
 from tests.app.applications import until
+from tests.app.watched_store import WatchedStore
 from tests.faults.database import harm, query
 from tests.worker.gates import Gates
 from tests.worker.test_cancelling import until_status
@@ -69,11 +70,6 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-@pytest.fixture
-def kagzi(any_database_url: str) -> Kagzi:
-    return Kagzi(any_database_url)
 
 
 async def the_failure_of(handle: WorkflowHandle[Any]) -> WorkflowFailed:
@@ -573,6 +569,47 @@ async def test_a_fork_undoes_what_it_has_taken_over_and_begins_before_the_undoin
             await handle.fork(at_step="undo charge")
 
     assert world.log == ["do charge", "undo charge", "undo charge"]
+
+
+async def test_what_was_done_before_a_run_continued_as_new_stays_done(kagzi: Kagzi, world: World) -> None:
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext, name: str) -> None:
+        await ctx.options(undo=world.undo).step(name, world.do, name)
+        if name == "first":
+            ctx.continue_as_new("second")
+        raise LookupError("not there")
+
+    async with kagzi, kagzi.create_worker():
+        await the_failure_of(await order.start("first"))
+
+    assert world.log == ["do first", "do second", "undo second"]
+
+
+async def test_an_order_that_is_being_recorded_when_the_body_fails_does_not_interrupt_its_undos(
+    kagzi: Kagzi, store: WatchedStore, world: World
+) -> None:
+    """P20: the body's failure is durable first."""
+
+    @kagzi.workflow
+    async def order(ctx: WorkflowContext) -> None:
+        for name in ("stock", "charge"):
+            await ctx.options(undo=world.undo, retry=RetryPolicy.fixed(0.05, max_attempts=3)).step(name, world.do, name)
+        await ctx.sleep("nap", 0.1)
+        raise LookupError("not there")
+
+    world.troubles["charge"] = 2
+    async with kagzi, kagzi.create_worker() as worker:
+        handle = await order.start()
+        await until_recorded(handle, "charge")
+        gate = store.hold("commit")
+        await until(lambda: store.waiting["commit"] > 0, what="the end of the nap is on its way")
+        await handle.cancel()
+        await until(lambda: all(each._mail.is_ordering for each in worker.slots.executions()), what="the order, too")
+        gate.set()
+        failed = await the_failure_of(handle)
+
+    assert failed.error.message == "not there"
+    assert world.undone == ["fail charge", "fail charge", "undo charge", "undo stock"]
 
 
 async def test_a_transaction_is_undone_by_a_transaction(kagzi: Kagzi, any_database_url: str) -> None:
