@@ -153,7 +153,7 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     Kagzi.start_workflow_version: "self, name, version, /, *args, **kwargs",
     Kagzi.start_many: "self, workflow, inputs, **options",
     Kagzi.options: "self, **options",
-    Kagzi.signal: "self, id, signal, value, *, dedup_key",
+    Kagzi.signal: "self, id, signal, value, *, dedup_key, connection",
     Kagzi.emit: "self, event, value, *, key, dedup_key, connection",
     Kagzi.on_event: "self, event, /, *, queue",
     Kagzi.handle: "self, run_id",

@@ -127,7 +127,9 @@ async def check_starts_and_signals(url: str, lend: Lend) -> None:
             started = await view.start("ünï'\"%s")
             same = await view.start("ünï'\"%s")
             assert same.run_id == started.run_id
-            await waiting.signal(WORD, "two", connection=connection)
+            await waiting.signal(WORD, "two", dedup_key="once", connection=connection)
+            for which in ("waiting", waiting.run_id):
+                await kagzi.signal(which, WORD, "two", dedup_key="once", connection=connection)
             assert [run.id for run in await kagzi.find_runs()] == ["waiting"]
             await _settle(commit)
         assert await waiting.result(timeout=30) == ["one", "two"]

@@ -166,12 +166,21 @@ class Kagzi(Registration, Operations):
         """What `signal_with_start` comes down to."""
         return await starting.signal_with_start(self._open_link(), workflow, signal, value, args, kwargs, options)
 
-    async def signal(self, id: str, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:  # noqa: A002 - the public name
+    async def signal(
+        self,
+        id: str,  # noqa: A002 - the public name
+        signal: Signal[T],
+        value: T,
+        *,
+        dedup_key: str | None = None,
+        connection: Any = None,
+    ) -> None:
         """Send a signal to the run that was started with this id, or has it as its run_id; see `WorkflowHandle.signal`.
 
         To start the run where there is none: `workflow.options(id=...).signal_with_start(...)`.
         """
-        await messages.signal_by_id(self._open_link(), id, signal, value, dedup_key=dedup_key)
+        borrowed = None if connection is None else borrow(connection)
+        await messages.signal_by_id(self._open_link(), id, signal, value, dedup_key=dedup_key, connection=borrowed)
 
     async def emit(
         self,

@@ -533,12 +533,16 @@ class Kagzi(ApplicationTwin):
         """
         return OptionView(self._bridge, self._original.options(**options))
 
-    def signal(self, id: str, signal: Signal[T], value: T, *, dedup_key: str | None = None) -> None:
+    def signal(
+        self, id: str, signal: Signal[T], value: T, *, dedup_key: str | None = None, connection: Any = None
+    ) -> None:
         """Send a signal to the run that was started with this id, or has it as its run_id; see `WorkflowHandle.signal`.
 
         To start the run where there is none: `workflow.options(id=...).signal_with_start(...)`.
         """
-        self._bridge.call("Kagzi.signal", lambda: self._original.signal(id, signal, value, dedup_key=dedup_key))
+        self._bridge.call(
+            "Kagzi.signal", lambda: self._original.signal(id, signal, value, dedup_key=dedup_key, connection=connection)
+        )
 
     def emit(
         self,

@@ -36,16 +36,25 @@ async def signal(
     _check(posted, which=run_id)
 
 
-async def signal_by_id(link: Link, which: str, sent: Signal[Any], value: Any, *, dedup_key: str | None = None) -> None:
+async def signal_by_id(
+    link: Link,
+    which: str,
+    sent: Signal[Any],
+    value: Any,
+    *,
+    dedup_key: str | None = None,
+    connection: Borrowed | None = None,
+) -> None:
     """Send a signal to the run that was started with an id, else to the one that has it as its run_id.
 
     Raises as `signal` does.
     """
     check_name(which, what="the id of a run", limit=ID_LIMIT)
     message = first_message(link, sent, value)
-    posted = await post(link, _new(link, message, own_id=which, dedup_key=dedup_key))
+    posted = await post(link, _new(link, message, own_id=which, dedup_key=dedup_key), connection=connection)
     if posted.outcome is PostOutcome.NOT_FOUND and is_id(which):
-        posted = await post(link, _new(link, message, run_id=RunId(which), dedup_key=dedup_key))
+        by_run_id = _new(link, message, run_id=RunId(which), dedup_key=dedup_key)
+        posted = await post(link, by_run_id, connection=connection)
     _check(posted, which=which)
 
 
