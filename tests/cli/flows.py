@@ -45,6 +45,13 @@ async def nap(ctx: WorkflowContext, seconds: float) -> str:
     return "rested"
 
 
+@app.workflow("loop")
+async def loop(ctx: WorkflowContext, rounds: int) -> str:
+    if rounds:
+        ctx.continue_as_new(rounds - 1)
+    return "the end"
+
+
 @app.workflow("listen")
 async def listen(ctx: WorkflowContext) -> str:
     """A wait for a word."""

@@ -1,4 +1,4 @@
-"""`kagzi runs retry` and `kagzi runs fork`."""
+"""`kagzi runs retry` and `kagzi runs fork`, and how chains of runs are shown."""
 
 from __future__ import annotations
 
@@ -109,3 +109,21 @@ def test_what_can_not_be_forked_gives_status_2(sqlite_url: str, options: tuple[s
 
     assert refused.exit_code == 2
     assert says in refused.stderr
+
+
+# -- chains ------------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_is_shown_in_both_directions_and_its_result_is_waited_for(any_database_url: str) -> None:
+    with a_worker(url=any_database_url):
+        first = answer("run", "loop", "--input", "1", "--id", "order-7", url=any_database_url)
+    last = answer("runs", "list", url=any_database_url)["runs"][0]
+
+    shown = answer("runs", "show", "order-7", url=any_database_url)
+    before = answer("runs", "show", first["run_id"], url=any_database_url)
+    texts = [called("runs", "show", which, url=any_database_url).stdout for which in ("order-7", first["run_id"])]
+
+    assert (shown["run_id"], shown["output"], shown["continued_from"]) == (last["run_id"], "the end", first["run_id"])
+    assert (before["status"], before["continued_to"]) == ("COMPLETED", last["run_id"])
+    assert f"continues  {first['run_id']}" in texts[0]
+    assert f"goes on in {last['run_id']}" in texts[1]

@@ -108,6 +108,29 @@ async def test_a_run_fits_the_code_that_it_ran_on(any_database_url: str) -> None
     assert executed == ["a", "b"]
 
 
+async def continues(ctx: WorkflowContext, last: str) -> str:
+    first = await ctx.step("a", note, last)
+    if last == "b":
+        ctx.continue_as_new("c")
+    return first
+
+
+async def test_a_run_that_continued_as_new_fits_only_code_that_does(any_database_url: str) -> None:
+    async with an_application(any_database_url) as kagzi:
+        handle = await kagzi.register_workflow("order", continues).start("b")
+        async with kagzi.create_worker():
+            assert await handle.result(timeout=20) == "C"
+        last = (await handle.describe()).continued_to or ""
+
+    await replayed(any_database_url, continues, handle.run_id)
+    await replayed(any_database_url, continues, last)
+    for body in (quick, raises, goes_on):
+        with pytest.raises(DivergenceError):
+            await replayed(any_database_url, body, handle.run_id)
+
+    assert executed == ["b", "c"]
+
+
 @pytest.mark.parametrize(
     ("body", "diff"),
     [
