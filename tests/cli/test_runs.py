@@ -31,6 +31,7 @@ def test_runs_are_listed_newest_first_without_payloads(any_database_url: str) ->
         *("run_id", "id", "namespace", "workflow", "version", "queue", "priority", "status", "error", "attempts"),
         *("crashes", "wakeups", "created_at", "started_at", "finished_at", "wake_at", "waiting_for", "worker_id"),
         *("parent_run_id", "tags", "attributes", "paused_at", "pause_reason", "forked_from", "deadline"),
+        *("continued_from", "continued_to"),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kagzi import BulkOutcome, Kagzi, OutcomeUnknown, RunStatus, WorkflowContext, WorkflowHandle
+from kagzi import BulkOutcome, Kagzi, OutcomeUnknown, RunStatus, WorkflowCancelled, WorkflowContext, WorkflowHandle
 from kagzi.client import bulk
 from kagzi.model.bulk import RunsWanted
 from tests.app.applications import until, within
@@ -199,6 +199,34 @@ async def test_a_run_that_ends_between_the_look_and_the_deed_is_refused_with_the
 
     assert outcome.refused == {queued[2]: "it had ended before (CANCELLED)"}
     assert outcome.done == tuple(run_id for run_id in queued if run_id != queued[2])
+
+
+async def test_a_run_that_continues_as_new_between_the_look_and_the_deed_is_met_in_its_successor(
+    kagzi: Kagzi, store: WatchedStore
+) -> None:
+    """P14: it goes on under another run_id, which no page would come to."""
+
+    @kagzi.workflow
+    async def looping(ctx: WorkflowContext, turn: int) -> None:
+        if turn < 3:
+            ctx.continue_as_new(turn + 1)
+        await ctx.sleep("long", timedelta(days=1))
+
+    handle = await looping.start(0)
+    held = store.hold("cancel")
+
+    cancelling = asyncio.ensure_future(kagzi.cancel_runs(workflow="looping"))
+    await until(lambda: store.waiting["cancel"] == 1, what="the run was looked at")
+    async with kagzi.create_worker():
+        async with asyncio.timeout(30):
+            while not await kagzi.find_runs(status="SLEEPING"):  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.01)
+        held.set()
+        outcome = await cancelling
+        with pytest.raises(WorkflowCancelled):
+            await handle.result(timeout=30)
+
+    assert outcome == BulkOutcome(done=(handle.run_id,))
 
 
 async def test_what_a_lost_answer_had_done_is_done(kagzi: Kagzi, store: WatchedStore, queued: list[str]) -> None:

@@ -29,9 +29,10 @@ _ENDED = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a run was left as it is."""
+    """Why a run was left as it is; `has_ended`: another may have taken its place."""
 
     why: str
+    has_ended: bool = False
 
 
 Verdict = Refusal | bool
@@ -134,7 +135,7 @@ _GONE = Refusal("it is not there any more")
 
 
 def _closed(status: RunStatus | None) -> Refusal:
-    return Refusal(f"it had ended before ({status})")
+    return Refusal(f"it had ended before ({status})", has_ended=True)
 
 
 # -- every run ---------------------------------------------------------------------------------------------------
@@ -209,8 +210,22 @@ async def _do(link: Link, verb: BulkVerb, page: Sequence[StoredRun], *, done: in
         return await verb.does(link.store, page)
 
     verdicts = await insist(link, write, unknown=unknown)
-    # What was so before is then what a try had done whose answer was lost (P4).
-    return verdicts if tries == 1 else [True if verdict is False else verdict for verdict in verdicts]
+    if tries > 1:  # what was so before is what a try had done whose answer was lost (P4)
+        verdicts = [True if verdict is False else verdict for verdict in verdicts]
+    return [await _followed(link, verb, run, verdict, done=done) for run, verdict in zip(page, verdicts, strict=True)]
+
+
+async def _followed(link: Link, verb: BulkVerb, run: StoredRun, verdict: Verdict, *, done: int) -> Verdict:
+    """The same for the run that has taken this one's place since the look: it is newer than the page, so it is in no
+    later one."""
+    while isinstance(verdict, Refusal) and verdict.has_ended:
+        latest = await link.store.latest(run.run_id)
+        successor = None if latest == run.run_id else await link.store.get(latest)
+        if successor is None:
+            break
+        run = successor
+        (verdict,) = await _do(link, verb, [run], done=done)
+    return verdict
 
 
 async def _pages(store: Store, asked: RunFilter) -> AsyncIterator[list[StoredRun]]:
