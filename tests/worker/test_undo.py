@@ -565,7 +565,7 @@ async def test_a_fork_undoes_what_it_has_taken_over_and_begins_before_the_undoin
         handle = await order.start()
         await the_failure_of(handle)
         await the_failure_of(await handle.fork(at_step="ship"))
-        with pytest.raises(ValueError, match="its steps were being undone"):
+        with pytest.raises(ValueError, match="its body was over, before it came to step 'undo charge'"):
             await handle.fork(at_step="undo charge")
 
     assert world.log == ["do charge", "undo charge", "undo charge"]

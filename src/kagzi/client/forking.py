@@ -105,11 +105,6 @@ async def _order(
             f"run {run_id} was cancelled, or its body was over, before it came to step {request.at_step!r}, and that "
             "holds for a fork as well. Name a step from before."
         )
-    if any(record.kind is StepKind.ENDING for record in records):
-        raise ValueError(
-            f"at {request.at_step!r} run {run_id} had failed and its steps were being undone, and its fork would go on "
-            "with that. Name a step from before."
-        )
     children = forking.unheard_children(records)
     outcomes = {each.run_id: each for each in await link.store.outcomes(children)} if children else {}
     return ForkOrder(
