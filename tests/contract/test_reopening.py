@@ -273,6 +273,26 @@ async def test_a_child_that_goes_on_after_its_parent_is_left_alone(store: Store,
     assert (await store.forsaken(NAMESPACE, limit=10)).children == ()
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_child_whose_parent_goes_on_is_not_told_to_end_any_more(
+    store: Store, worker: WorkerKey, at_once: bool
+) -> None:
+    """Who looks after children that were left behind may come late."""
+    parent, child = await a_family(store, worker)
+    await commit(store, a_change(parent, transition=FAILED))
+    order = CancelOrder(namespace=NAMESPACE, run_id=child.run_id, error="{}", at_once=at_once, left_by=parent.run_id)
+    await reopen(store, parent.run_id)
+
+    (late,) = await store.cancel([order])
+    again = await claim_one(store, worker)
+    await commit(store, a_change(again, transition=FAILED))
+    (later,) = await store.cancel([order])
+
+    assert late.outcome is CancelOutcome.ALREADY
+    assert again.children == {"0/child#1": child.run_id}
+    assert later.outcome is (CancelOutcome.ENDED if at_once else CancelOutcome.ASKED)
+
+
 async def test_a_family_that_goes_on_stays_one(store: Store, worker: WorkerKey) -> None:
     parent, child = await a_family(store, worker)
     await commit(store, a_change(child, transition=FAILED))

@@ -11,12 +11,16 @@ from kagzi.model.run import RunId, RunStatus
 
 
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """A run is to end with `error` (an encoded StepError): its body is asked for it, or it ends `at_once`."""
+    """A run is to end with `error` (an encoded StepError): its body is asked for it, or it ends `at_once`.
+
+    With `left_by`, its parent, only while that has ended: a parent that goes on by hand wants its children.
+    """
 
     namespace: str
     run_id: RunId
     error: str
     at_once: bool = False
+    left_by: RunId | None = None
 
 
 class Expiry(msgspec.Struct, frozen=True, kw_only=True):

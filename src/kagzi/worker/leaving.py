@@ -79,13 +79,19 @@ class Leaving:
                 asyncio.get_running_loop().call_soon(then)
         left = await self._worker.store.forsaken(self._worker.namespace, limit=_BATCH)
         if left.children:
-            await self._end(left.children, "its parent has ended.")
+            await self._end(left.children, "its parent has ended.", has_ended=True)
         return left.more
 
-    async def _end(self, children: Sequence[Forsaken], why: str) -> None:
+    async def _end(self, children: Sequence[Forsaken], why: str, *, has_ended: bool = False) -> None:
         error = encode_error(cancelled_error(why))
         orders = [
-            CancelOrder(namespace=self._worker.namespace, run_id=child.run_id, error=error, at_once=child.at_once)
+            CancelOrder(
+                namespace=self._worker.namespace,
+                run_id=child.run_id,
+                error=error,
+                at_once=child.at_once,
+                left_by=child.parent_run_id if has_ended else None,
+            )
             for child in children
         ]
         answers = await self._worker.store.cancel(orders)
@@ -93,4 +99,4 @@ class Leaving:
             if answer.status is RunStatus.COMPLETED:  # maybe because it has continued as new
                 latest = await self._worker.store.latest(child.run_id)
                 if latest != child.run_id:
-                    await self._end([msgspec.structs.replace(child, run_id=latest)], why)
+                    await self._end([msgspec.structs.replace(child, run_id=latest)], why, has_ended=has_ended)

@@ -19,11 +19,11 @@ from kagzi.store.postgres.rows import RUN_STATUSES, word
 _CANCEL = f"""
 WITH asked AS MATERIALIZED (
     SELECT a.* FROM ROWS FROM (json_to_recordset($1::json) AS (
-        namespace text, run_id uuid, error text, at_once boolean
-    )) WITH ORDINALITY AS a (namespace, run_id, error, at_once, place)
+        namespace text, run_id uuid, error text, at_once boolean, left_by uuid
+    )) WITH ORDINALITY AS a (namespace, run_id, error, at_once, left_by, place)
 ),
 held AS MATERIALIZED (
-    SELECT r.run_id, r.namespace, r.status, r.inbox, r.cancel_asked_at IS NOT NULL AS was_asked,
+    SELECT r.finished_at, r.run_id, r.namespace, r.status, r.inbox, r.cancel_asked_at IS NOT NULL AS was_asked,
         r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.undoes OR r.attempt_started_at IS NOT NULL) AS begun
     FROM (
         SELECT run_id FROM asked
@@ -43,6 +43,9 @@ judged AS MATERIALIZED (
             WHEN h.run_id IS NULL THEN 'NOT_FOUND'
             WHEN h.status = 'CANCELLED' THEN 'ALREADY'
             WHEN h.status IN ('COMPLETED', 'FAILED') THEN CASE WHEN h.was_asked THEN 'ALREADY' ELSE 'CLOSED' END
+            WHEN a.left_by IS NOT NULL AND NOT EXISTS (
+                SELECT FROM held AS p WHERE p.run_id = a.left_by AND p.finished_at IS NOT NULL
+            ) THEN 'ALREADY'
             WHEN a.at_once OR (h.status = 'PENDING' AND NOT h.begun) THEN 'ENDED'
             WHEN h.was_asked THEN 'ALREADY'
             ELSE 'ASKED'

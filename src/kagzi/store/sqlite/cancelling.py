@@ -19,6 +19,8 @@ SELECT r.status, r.inbox, r.cancel_asked_at IS NOT NULL,
 FROM workflow_runs AS r WHERE r.run_id = ? AND r.namespace = ?
 """
 
+_HAS_ENDED = "SELECT 1 FROM workflow_runs AS r WHERE r.run_id = ? AND r.finished_at IS NOT NULL"
+
 _END = """
 UPDATE workflow_runs SET
     status = 'CANCELLED', error = ?2, fence = fence + 1, worker_key = NULL, finished_at = ?3, available_at = NULL,
@@ -127,6 +129,8 @@ def _cancel_one(session: Session, order: CancelOrder) -> CancelAnswer:
     status, inbox, was_asked, begun = rows[0]
     status = word(RUN_STATUSES, status)
     outcome = _judge(order, status, was_asked=bool(was_asked), begun=bool(begun))
+    if order.left_by is not None and session.value(_HAS_ENDED, (order.left_by,)) is None:
+        outcome = CancelOutcome.ALREADY if not status.is_terminal else outcome
     now = session.now
     if outcome is CancelOutcome.ENDED:
         session.write(_END, (order.run_id, order.error, now))
