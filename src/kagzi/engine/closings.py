@@ -17,7 +17,7 @@ from kagzi.engine.body import Body, kind_of
 from kagzi.engine.endings import explained
 from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.host import Host
-from kagzi.engine.recording import Consequence, Receipt, Recorder
+from kagzi.engine.recording import Consequence, Order, Receipt, Recorder
 from kagzi.model.change import Change, ParkedAt
 from kagzi.model.claim import Claim
 from kagzi.model.message import CANCEL
@@ -146,9 +146,11 @@ class Closings:
 
         `under_way` is what had been submitted and is not durable yet.
         """
-        receipts = tuple(each.message.position for each in under_way if isinstance(each, Receipt))
+        receipts = [each.message.position for each in under_way if isinstance(each, Receipt)]
+        # An order that the body never hears is for whoever comes after it: another attempt of the run.
+        receipts += [each.position for each in under_way if isinstance(each, Order)]
         if receipts:
-            change = msgspec.structs.replace(change, returned=receipts)
+            change = msgspec.structs.replace(change, returned=tuple(receipts))
         transition = change.transition
         parent = self._claim.parent_run_id
         if parent is not None and transition is not None and transition.status.is_terminal:

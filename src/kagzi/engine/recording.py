@@ -62,12 +62,13 @@ class Receipt(Delivery):
 
 class Order:
     """What a change that records an order to end brings: the body is cancelled. `error` is what the run is to end
-    with, encoded."""
+    with, encoded; the order is the message at `position`."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "position")
 
-    def __init__(self, error: str) -> None:
+    def __init__(self, error: str, position: int) -> None:
         self.error = error
+        self.position = position
 
 
 class Done:
@@ -245,7 +246,7 @@ class Recorder:
         change = lifecycle.cancel_body(
             self._claim.run_id, self._claim.fence, message, seq=self._next(), replaces=self._is_later_attempt
         )
-        return change, Order(message.payload or "")
+        return change, Order(message.payload or "", message.position)
 
     # -- children ----------------------------------------------------------------------------------------------
 
