@@ -158,6 +158,28 @@ async def test_what_is_given_up_before_its_turn_never_runs(stuck: Stuck) -> None
     threads.close()
 
 
+async def test_what_is_given_up_before_its_thread_comes_to_it_never_runs() -> None:
+    threads = StepThreads(1)
+    await threads.call(int, label={})  # its thread is there, and waits
+    ran: list[str] = []
+    call = threads.call(lambda: ran.append("late"), label={})
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # no other thread goes on before this one waits for something
+    try:
+        call.send(None)
+        assert threads.is_busy
+        with pytest.raises(asyncio.CancelledError):
+            call.throw(asyncio.CancelledError())
+    finally:
+        sys.setswitchinterval(interval_s)
+    await until(lambda: not threads.is_busy)
+
+    assert ran == []
+    assert await within(threads.call(int, label={})) == 0
+    threads.close()
+
+
 async def test_a_function_sees_the_callers_context_and_changes_only_its_own() -> None:
     threads = StepThreads(1)
 

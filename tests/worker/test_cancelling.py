@@ -25,6 +25,7 @@ from kagzi import (
 )
 from kagzi.settings import Settings
 from tests.app.applications import until
+from tests.app.watched_store import WatchedStore
 from tests.worker.gates import Gates
 
 DAY = timedelta(days=1)
@@ -176,6 +177,33 @@ async def test_no_attempt_follows_a_cancellation(kagzi: Kagzi) -> None:
         with pytest.raises(WorkflowFailed, match="of the cleaning up"):
             await handle.result(timeout=30)
         assert (await handle.describe()).attempts == 1
+
+
+async def test_an_order_that_is_being_recorded_when_an_attempt_fails_is_heard_by_the_next(
+    kagzi: Kagzi, store: WatchedStore
+) -> None:
+    """P20: the last record of the attempt is durable before the order, which nobody of that attempt hears."""
+    attempts: list[int] = []
+
+    @kagzi.workflow(retry=RetryPolicy.fixed(0.01, max_attempts=2))
+    async def persist(ctx: WorkflowContext) -> None:
+        attempts.append(ctx.attempt)
+        await ctx.sleep("pause", 0.1)
+        if ctx.attempt == 1:
+            raise ConnectionError("to be tried again")
+        await ctx.sleep("long", DAY)
+
+    async with kagzi, kagzi.create_worker() as worker:
+        gate = store.hold("commit")
+        handle = await persist.start()
+        await until(lambda: store.waiting["commit"] > 0)
+        await handle.cancel("enough")
+        await until(lambda: all(execution._mail.is_ordering for execution in worker.slots.executions()))
+        gate.set()
+        error = await the_end_of(handle)
+
+    assert error.reason == "enough"
+    assert attempts == [1, 2]
 
 
 async def test_a_body_that_returns_all_the_same_is_completed(kagzi: Kagzi) -> None:

@@ -91,6 +91,11 @@ class StepThreads:
                 self._give_up(job)
             raise
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a function is in a thread, or about to be, maybe unheard."""
+        return self._busy > 0
+
     def close(self) -> None:
         """Let go of the threads. Functions that still run in one go on until they return, unheard."""
         for _ in range(self._count):
@@ -144,6 +149,8 @@ def _serve(jobs: SimpleQueue[_Job | None], returned: Callable[[_Job, Any, BaseEx
 
 
 def _run(job: _Job) -> Any:
+    if job.given_up:  # before its thread came to it
+        return None
     if job.on_begun is not None:
         with suppress(RuntimeError):
             job.loop.call_soon_threadsafe(job.on_begun)

@@ -36,7 +36,6 @@ class RehearsedSteps(StepRunner):
         self._mocks = mocks
         self._witness = witness
         self._on_ended = on_ended
-        self._in_threads: set[object] = set()
         self.asleep: set[RunningStep] = set()
 
     def start(self, step: RunningStep) -> None:
@@ -71,8 +70,8 @@ class RehearsedSteps(StepRunner):
 
     @property
     def is_in_threads(self) -> bool:
-        """Whether a witnessed function is still running in a thread, maybe unheard."""
-        return bool(self._in_threads)
+        """Whether a function is still running in a thread, or about to, maybe unheard."""
+        return self._threads.is_busy
 
     def _ended(self, step: RunningStep) -> None:
         self.asleep.discard(step)
@@ -93,11 +92,9 @@ class RehearsedSteps(StepRunner):
         @functools.wraps(fn)
         def call_in_thread(*args: Any, **kwargs: Any) -> Any:
             witness.called(run_id, step_id)
-            self._in_threads.add(step)
             try:
                 return fn(*args, **kwargs)
             finally:
-                self._in_threads.discard(step)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(self._on_ended)
 
