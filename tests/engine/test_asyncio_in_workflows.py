@@ -186,6 +186,22 @@ def test_shield_keeps_a_step_from_being_cancelled(park_after: timedelta) -> None
 
 
 @BOTH
+def test_tasks_that_wait_for_each_other_are_told_once_each_that_they_are_cancelled(park_after: timedelta) -> None:
+    async def body(ctx: WorkflowContext) -> list[int]:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def wait_for(other: int) -> None:
+            await tasks[other]
+
+        tasks += [asyncio.create_task(wait_for(1)), asyncio.create_task(wait_for(0))]
+        await ctx.sleep("a while", 1)
+        tasks[0].cancel()
+        return [task.cancelling() for task in tasks]
+
+    assert survive(body, park_after=park_after).value == [1, 1]
+
+
+@BOTH
 def test_an_event_a_queue_and_a_condition_hand_over_between_tasks(park_after: timedelta) -> None:
     async def body(ctx: WorkflowContext) -> list[int]:
         queue: asyncio.Queue[int] = asyncio.Queue(1)

@@ -31,6 +31,8 @@ class WorkflowFuture(asyncio.Future[T]):
 class WorkflowTask(asyncio.Task[T]):
     """A task of a workflow body, with the scope that its operations are named in. Hashes by creation order."""
 
+    _is_told = False
+
     def __init__(
         self,
         coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
@@ -49,3 +51,17 @@ class WorkflowTask(asyncio.Task[T]):
     def __hash__(self) -> int:
         """By creation order within the run."""
         return self._order
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Have CancelledError raised where the task waits; False where that can't be.
+
+        Tasks that wait for each other in a circle would cancel each other until the stack is full, which is not at the
+        same depth in every replay: one that is being cancelled is not cancelled by those that it waits for.
+        """
+        if self._is_told:
+            return False
+        self._is_told = True
+        try:
+            return super().cancel(msg)
+        finally:
+            self._is_told = False
