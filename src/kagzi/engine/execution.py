@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,7 +19,6 @@ import msgspec
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.definitions import Definition
-from kagzi.authoring.options import NO_OPTIONS
 from kagzi.clock import monotonic
 from kagzi.engine.body import Body
 from kagzi.engine.children import Children
@@ -31,8 +29,6 @@ from kagzi.engine.endings import Ending, ending_of, stuck
 from kagzi.engine.history import History
 from kagzi.engine.host import Host
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.once import Once
-from kagzi.engine.pulses import Pulse
 from kagzi.engine.recording import (
     Begun,
     Consequence,
@@ -45,20 +41,16 @@ from kagzi.engine.recording import (
     Retry,
 )
 from kagzi.engine.replaying import Replay
-from kagzi.engine.runner import RunningStep
+from kagzi.engine.stepping import Stepping
 from kagzi.engine.time import Alarm
-from kagzi.engine.transactions import OpenTransaction, carry_out
-from kagzi.engine.turns import Turns
 from kagzi.engine.undoing import Undoing
 from kagzi.errors import KagziError
 from kagzi.model.change import Applied, Change
 from kagzi.model.claim import Claim
-from kagzi.model.message import CANCEL, Message, NewMessage, Posted
+from kagzi.model.message import CANCEL, Message
 from kagzi.model.run import MessageKind, RunStatus
-from kagzi.model.step import OpenStep, StepKind
-from kagzi.model.transaction import Transacted
+from kagzi.model.step import StepKind
 from kagzi.rules import lifecycle
-from kagzi.store.chains import post_to_the_end
 
 logger = logging.getLogger("kagzi.execution")
 
@@ -70,22 +62,14 @@ _PATIENCE = timedelta(milliseconds=1)
 ten thousand timers that fire one after the other would otherwise do little else."""
 
 
-class Execution:
+class Execution(Stepping):
     """A run in memory, from its claim to its end here."""
 
     def __init__(self, host: Host, claim: Claim, definition: Definition) -> None:
-        self.run_id = claim.run_id
-        self.workflow = claim.workflow
-        self.fence = claim.fence
-        self.run_attempt = claim.attempts
-        self._host = host
-        self._claim = claim
-        self._definition = definition
-        self._history = History(claim)
-        self._recorder = Recorder(claim, host)
         # A run that parked or was released before its first record has gone this way before, and has logged on it.
         self._live = not claim.history and claim.fence == 1
-        self._body = Body(
+        self._history = History(claim)
+        body = Body(
             claim,
             self._history,
             replaying=not self._live,
@@ -94,19 +78,15 @@ class Execution:
             step_defaults=definition.options.step_defaults,
             arguments=definition.arguments,
         )
-        self._timers = self._body.timers
-        self._children = Children(self, claim, self._body, self._recorder, host)
-        self._mail = Correspondence(self, claim, self._body, self._recorder, host, grace=host.cancel_grace)
-        self._closings = Closings(host, claim, definition, self._history, self._recorder, self._body)
+        recorder = Recorder(claim, host)
+        super().__init__(host, claim, body, recorder)
+        self.workflow = claim.workflow
+        self._claim = claim
+        self._definition = definition
+        self._children = Children(self, claim, body, recorder, host)
+        self._mail = Correspondence(self, claim, body, recorder, host, grace=host.cancel_grace)
+        self._closings = Closings(host, claim, definition, self._history, recorder, body)
         self._stays: Alarm | None = None
-        self._running: dict[str, RunningStep] = {}
-        self._committing = 0
-        self._consequences: deque[Consequence] = deque()
-        self._turns: Turns[Consequence] | None = None  # made for the first transaction
-        self._once: Once | None = None  # made for the first step that is executed at most once
-        self._closing: Change | None = None
-        self._over = False
-        self._draining = False
         self.is_pausing = False
         self._is_overdue = False
 
@@ -194,145 +174,7 @@ class Execution:
             logger.info("A run was ended from outside; it is dropped here.", extra={"run_id": self.run_id})
             self.drop()
 
-    # -- executing operations ----------------------------------------------------------------------------------
-
-    @property
-    def may_start_steps(self) -> bool:
-        """Whether the worker still holds its lease (P9)."""
-        return self._host.may_start_steps and not self._over
-
-    def now(self) -> datetime:
-        """The store's time."""
-        return self._host.clock.now()
-
-    @property
-    def lease_until_s(self) -> float:
-        """When the worker's lease is over, unless it is renewed."""
-        return self._host.lease_until_s
-
-    def shown(self, running: RunningStep) -> OpenStep:
-        """A step that is executing, to be made visible."""
-        pulse = running.pulse
-        return OpenStep(
-            run_id=self.run_id,
-            fence=self.fence,
-            step_id=running.call.step_id,
-            started_at=running.started_at,
-            attempts=running.attempt,
-            earlier_attempts=self._recorder.made_earlier(running.call.step_id),
-            run_attempt=self.run_attempt,
-            heartbeat_at=None if pulse is None else pulse.at,
-        )
-
-    def told(self, running: RunningStep) -> None:
-        """A step's function told how far it is. Safe from any thread."""
-        self._host.told(running)
-
-    @property
-    def namespace(self) -> str:
-        """Where the run is."""
-        return self._host.namespace
-
-    async def post(self, message: NewMessage) -> Posted:
-        """Post a message to another run. Raises StoreUnavailable."""
-        store = self._host.store
-
-        async def post(sent: NewMessage) -> Posted:
-            return (await store.post([sent]))[0]
-
-        return await post_to_the_end(store, message, post)
-
-    def undone_at(self, step_id: str) -> int:
-        """Where in the record an earlier attempt of the run has undone the step; 0 for nowhere."""
-        return self._recorder.undone_at(step_id) if self._recorder.is_redoing else 0
-
-    async def room(self) -> None:
-        """Wait while the journal is full."""
-        await self._host.journal.room()
-
-    def _start_steps(self) -> None:
-        """Execute what the body asked for and the record did not hold, unless nothing is to be started."""
-        if self._draining:
-            return
-        body = self._body
-        fresh, body.fresh = body.fresh, []
-        take_up = self._execute if self._recorder.is_untried else self._take_up
-        for call in fresh:
-            if body.asked.get(call.step_id) is call:
-                take_up(call)
-
-    def _take_up(self, call: StepCall[Any]) -> None:
-        """Execute a step now, or when its next execution is due."""
-        if (timer := self._recorder.next_execution(call)) is not None:
-            self._timers.add(timer)
-        else:
-            self._execute(call)
-
-    def _execute(self, call: StepCall[Any]) -> None:
-        options = call.options
-        if options is not NO_OPTIONS and options.semantics == "at_most_once" and not call.in_transaction:
-            if self._once is None:
-                self._once = Once(self, self._recorder)
-            self._once.execute(call)
-            return
-        if self._recorder.is_untried:
-            running = self._running[call.step_id] = RunningStep(self, call, 1, self._host.clock.now())
-            self._host.runner.start(running)
-        else:
-            self.launch(RunningStep(self, call, self._recorder.attempt(call.step_id), self._host.clock.now()))
-
-    def launch(self, running: RunningStep) -> None:
-        """Execute a step that may have been executed before."""
-        call = running.call
-        if not self._recorder.is_untried:
-            if running.attempt - self._recorder.made_earlier(call.step_id) > 1:
-                running.counts_from = call.asked_at
-            if (details := self._recorder.details(call.step_id)) is not None:
-                running.pulse = Pulse(details)
-        self._running[call.step_id] = running
-        self._host.runner.start(running)
-
-    def forget(self, running: RunningStep) -> bool:
-        """Execute a step no more; False where nobody waits for it."""
-        return self._running.pop(running.call.step_id, None) is not None and not self._over
-
-    def take_up_again(self, call: StepCall[Any]) -> None:
-        """See soon what is to be done with a step that is not over."""
-        self._body.fresh.append(call)
-        # A plain callback: the body must not be drained inside a task (engine/loop.py).
-        asyncio.get_running_loop().call_soon(self._alarm)
-
-    def awaits(self, running: RunningStep) -> bool:
-        """Whether the step is still to be executed."""
-        return self._running.get(running.call.step_id) is running
-
-    def settled(self, running: RunningStep, value: Any) -> None:
-        """The function returned `value`: make it durable."""
-        if self._running.pop(running.call.step_id, None) is None or self._over:
-            return
-        recorder = self._recorder
-        place = recorder.seq + 1
-        try:
-            change, delivery = recorder.result_at(running, value, place)
-        except Exception as error:  # PayloadError, ConfigError, or what a type's own hooks raise
-            self.submit(*recorder.failure(running, error))
-            return
-        recorder.seq = place
-        self.submit(change, delivery)
-
-    def failed(self, running: RunningStep, error: BaseException) -> None:
-        """The function raised, or took too long: make that durable."""
-        if self._running.pop(running.call.step_id, None) is not None and not self._over:
-            self.submit(*self._recorder.failure(running, error))
-
-    def abandoned(self, running: RunningStep) -> None:
-        """The step could not be started, as the lease is gone: so is the run."""
-        if not running.stopped:
-            self.drop()
-
-    def unstarted(self, running: RunningStep) -> None:
-        """The step was waiting for its turn when the worker began to drain; it won't get one here."""
-        self._running.pop(running.call.step_id, None)
+    # -- timers, and what else is to be done ------------------------------------------------------------------
 
     def _fire_due_timers(self) -> None:
         for timer in self._timers.pop_due(self._host.clock.now()):
@@ -377,73 +219,6 @@ class Execution:
     def may_go_on(self) -> bool:
         """Whether anything is still to be begun here."""
         return not (self._over or self._draining or self._closing is not None)
-
-    def submit(self, change: Change, consequence: Consequence) -> None:
-        """Have a change committed, and then what follows from it."""
-        self._committing += 1
-        turns = self._turns
-        if turns is None or not turns.hold_back(change, consequence):
-            self._consequences.append(consequence)
-            self._host.journal.submit(change, self)
-
-    def _send(self, change: Change, consequence: Consequence) -> None:
-        """Send on what was held back."""
-        self._consequences.append(consequence)
-        self._host.journal.submit(change, self)
-
-    # -- transactions ------------------------------------------------------------------------------------------
-
-    async def transact(self, running: RunningStep, call: Callable[[RunningStep, Any], Awaitable[Any]]) -> None:
-        """Execute a step in a transaction with its checkpoint; raises what its function raises."""
-        transaction = OpenTransaction(self, running, call, limit_s=self._host.store_timeout_s)
-        written = await carry_out(self._host.store, transaction)
-        assert transaction.delivery is not None
-        # A plain callback: the body must not be drained inside a task (engine/loop.py).
-        asyncio.get_running_loop().call_soon(self._transacted, running, written, transaction.delivery)
-
-    async def take_turn(self) -> int:
-        """Wait until the run's other writes are durable, and hold back those that come; returns the place for ours."""
-        turns = self._turns
-        if turns is None:
-            turns = self._turns = Turns(is_quiet=lambda: not self._consequences, submit=self._send)
-        places: list[int] = []
-
-        def reserve() -> int:
-            places.append(self._recorder.reserve())
-            return places[0]
-
-        try:
-            return await turns.take(reserve)
-        except BaseException:
-            for place in places:
-                self.give_turn(place)
-            raise
-
-    def give_turn(self, place: int) -> None:
-        """Let the run's other writes go on; nothing was written at that place."""
-        self._recorder.unreserve(place)
-        self._end_turn()
-
-    def settle_at(self, running: RunningStep, value: Any, place: int) -> tuple[Change, Delivery]:
-        """Make the change of a step that returned `value`. Raises PayloadError, or what a type's own hooks raise."""
-        return self._recorder.result_at(running, value, place)
-
-    def _end_turn(self) -> None:
-        if self._turns is not None and not self._over:
-            self._turns.give()
-
-    def _transacted(self, running: RunningStep, written: Transacted, delivery: Delivery) -> None:
-        """A transaction is durable, or the run is no longer ours."""
-        self._running.pop(running.call.step_id, None)
-        if self._over:
-            return
-        if written.outcome is Applied.LOST:
-            self._lose()
-            return
-        self._end_turn()
-        if self._closing is None:
-            self._body.deliver(delivery, written.at)
-            self._pump()
 
     # -- what became durable (ChangeListener) ------------------------------------------------------------------
 
