@@ -18,7 +18,8 @@ from kagzi.authoring.definitions import Definition
 from kagzi.engine.endings import Ending
 from kagzi.engine.execution import Execution
 from kagzi.engine.journal import ChangeListener, Journal
-from kagzi.engine.runner import RunningStep, StepRunner
+from kagzi.engine.runner import StepRunner
+from kagzi.engine.running import RunningStep
 from kagzi.engine.time import Alarm, EngineClock
 from kagzi.model.change import Applied, Change, Transition
 from kagzi.model.child import Forsaken

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kagzi.authoring.options import WorkflowOptions
+from kagzi.engine.consequences import Retry
 from kagzi.engine.execution import Execution
-from kagzi.engine.recording import Retry
 from kagzi.model.change import Transition
 from kagzi.model.run import RunStatus
 from kagzi.rules.failures import decode_error

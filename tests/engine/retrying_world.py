@@ -16,7 +16,8 @@ import msgspec
 from kagzi.authoring.options import WorkflowOptions
 from kagzi.authoring.steps import current_step
 from kagzi.engine.journal import Journal
-from kagzi.engine.runner import RunningStep, StepRunner
+from kagzi.engine.runner import StepRunner
+from kagzi.engine.running import RunningStep
 from kagzi.model.change import Applied, Change
 from kagzi.model.run import RunStatus
 from kagzi.model.step import FailedAttempt, StepStatus

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from kagzi.engine.execution import Execution
-from kagzi.engine.runner import RunningStep
+from kagzi.engine.running import RunningStep
 from kagzi.ids import new_id
 from kagzi.model.change import Applied
 from kagzi.model.claim import ClaimRequest

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.engine.body import Body
-from kagzi.engine.recording import Begun, Consequence, Recorder
+from kagzi.engine.consequences import Begun, Consequence
+from kagzi.engine.recording import Recorder
 from kagzi.errors import ConflictError, StoreUnavailable
 from kagzi.ids import new_id
 from kagzi.model.change import Change

@@ -14,10 +14,11 @@ import msgspec
 
 from kagzi.authoring.definitions import Definition
 from kagzi.engine.body import Body, kind_of
+from kagzi.engine.consequences import Consequence, Order, Receipt
 from kagzi.engine.endings import continuation_in, explained
 from kagzi.engine.history import PARKED_ON, History
 from kagzi.engine.host import Host
-from kagzi.engine.recording import Consequence, Order, Receipt, Recorder
+from kagzi.engine.recording import Recorder
 from kagzi.engine.undoing import Undoing
 from kagzi.errors import ContinueAsNew
 from kagzi.ids import new_id

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from kagzi.authoring.events import EventReceive
 from kagzi.engine.body import Body
-from kagzi.engine.recording import Consequence, Order, Receipt, Recorder
+from kagzi.engine.consequences import Consequence, Order, Receipt
+from kagzi.engine.recording import Recorder
 from kagzi.engine.timers import Timer
 from kagzi.model.change import Change
 from kagzi.model.claim import Claim

@@ -23,23 +23,14 @@ from kagzi.clock import monotonic
 from kagzi.engine.body import Body
 from kagzi.engine.children import Children
 from kagzi.engine.closings import Closings
+from kagzi.engine.consequences import Begun, Consequence, Ended, Marked, Order, PutBack, Receipt, Retry
 from kagzi.engine.correspondence import Correspondence
 from kagzi.engine.deliveries import Delivery
 from kagzi.engine.endings import Ending, ending_of, stuck
 from kagzi.engine.history import History
 from kagzi.engine.host import Host
 from kagzi.engine.loop import WorkflowSpins
-from kagzi.engine.recording import (
-    Begun,
-    Consequence,
-    Ended,
-    Marked,
-    Order,
-    PutBack,
-    Receipt,
-    Recorder,
-    Retry,
-)
+from kagzi.engine.recording import Recorder
 from kagzi.engine.replaying import Replay
 from kagzi.engine.stepping import Stepping
 from kagzi.engine.time import Alarm

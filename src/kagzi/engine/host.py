@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from kagzi.engine.endings import Ending
 from kagzi.engine.journal import Journal
-from kagzi.engine.runner import RunningStep, StepRunner
+from kagzi.engine.runner import StepRunner
+from kagzi.engine.running import RunningStep
 from kagzi.engine.time import EngineClock
 from kagzi.model.change import Change
 from kagzi.model.child import Forsaken

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.options import NOT_EXECUTED
+from kagzi.engine.consequences import Consequence, Marked
 from kagzi.engine.processes.process import StepProcessDied
-from kagzi.engine.recording import Consequence, Marked, Recorder
-from kagzi.engine.runner import MarkedStep, Reconciliation, RunningStep, StepTimeout, runs_in_thread
+from kagzi.engine.recording import Recorder
+from kagzi.engine.runner import runs_in_thread
+from kagzi.engine.running import MarkedStep, Reconciliation, RunningStep, StepTimeout
 from kagzi.model.change import Change
 from kagzi.model.message import NewMessage, Posted
 from kagzi.model.step import OpenStep

@@ -6,7 +6,7 @@ import hashlib
 
 from kagzi.authoring.options import step_options
 from kagzi.authoring.steps import current_step
-from kagzi.engine.runner import RunningStep
+from kagzi.engine.running import RunningStep
 from kagzi.errors import RunNotFound, StoreUnavailable
 from kagzi.model.message import NewMessage, PostOutcome
 from kagzi.model.retry import RetryPolicy

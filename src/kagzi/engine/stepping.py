@@ -15,15 +15,13 @@ from typing import Any
 from kagzi.authoring.calls import StepCall
 from kagzi.authoring.options import NO_OPTIONS
 from kagzi.engine.body import Body
+from kagzi.engine.consequences import Consequence
 from kagzi.engine.deliveries import Delivery
 from kagzi.engine.host import Host
 from kagzi.engine.once import Once
 from kagzi.engine.pulses import Pulse
-from kagzi.engine.recording import (
-    Consequence,
-    Recorder,
-)
-from kagzi.engine.runner import RunningStep
+from kagzi.engine.recording import Recorder
+from kagzi.engine.running import RunningStep
 from kagzi.engine.transactions import OpenTransaction, carry_out
 from kagzi.engine.turns import Turns
 from kagzi.model.change import Applied, Change

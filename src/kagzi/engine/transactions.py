@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from kagzi.clock import monotonic
 from kagzi.engine.deliveries import Delivery
-from kagzi.engine.runner import Limit, RunningStep, StepTimeout
+from kagzi.engine.running import Limit, RunningStep, StepTimeout
 from kagzi.errors import StoreUnavailable
 from kagzi.model.change import Change
 from kagzi.model.transaction import Transacted, Transaction

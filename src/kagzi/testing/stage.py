@@ -11,7 +11,7 @@ from kagzi.app.kagzi import Kagzi
 from kagzi.authoring.durations import Duration, after, as_duration
 from kagzi.authoring.steps import current_step
 from kagzi.clock import monotonic
-from kagzi.engine.runner import RunningStep, StepTimeout, silent
+from kagzi.engine.running import RunningStep, StepTimeout, silent
 from kagzi.errors import KagziError
 from kagzi.model.worker import Beat, RecoveryPolicy
 from kagzi.rules.failures import encode_error, poison_error

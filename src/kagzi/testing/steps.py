@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kagzi.engine.runner import RunningStep, StepRunner
+from kagzi.engine.runner import StepRunner
+from kagzi.engine.running import RunningStep
 from kagzi.testing.mocks import Mock
 from kagzi.testing.witness import Witness
 

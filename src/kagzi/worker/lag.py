@@ -13,7 +13,7 @@ from kagzi.authoring.greenlets import Part
 from kagzi.clock import monotonic
 from kagzi.engine.execution import Execution
 from kagzi.engine.loop import WorkflowLoop
-from kagzi.engine.runner import RunningStep
+from kagzi.engine.running import RunningStep
 
 logger = logging.getLogger("kagzi.worker")
 

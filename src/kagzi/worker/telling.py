@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kagzi.engine.runner import RunningStep
+from kagzi.engine.running import RunningStep
 from kagzi.errors import PayloadError, StoreUnavailable
 from kagzi.model.step import OpenStep
 

@@ -17,7 +17,8 @@ from typing import Self, assert_never
 
 from kagzi.engine.endings import Ending
 from kagzi.engine.execution import Execution
-from kagzi.engine.runner import RunningStep, StepRunner
+from kagzi.engine.runner import StepRunner
+from kagzi.engine.running import RunningStep
 from kagzi.errors import ConfigError, StoreUnavailable
 from kagzi.model.change import Change
 from kagzi.model.child import Forsaken
