@@ -340,7 +340,7 @@ class WorkflowContext(RunFacts):
         all its executions may take together with the waits between them, counted from the call, through crashes; the
         first has all of it in any case. `key`: what `step_info()` gives as idempotency key instead of the step's own.
         `undo`: called as `undo(result, *args, **kwargs)`, with the step's result and what the step was called with,
-        where the step was completed and the run then fails or is cancelled; see README.
+        where the step was completed and the run then fails or is cancelled; see docs/guides/undo.md.
 
         `heartbeat_timeout`: an execution that does not call `step_info().heartbeat()` for so long is ended, with kind
         TIMEOUT, and made again as `retry` says, by default up to five times. `semantics="at_most_once"`: an execution
