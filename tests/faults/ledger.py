@@ -35,7 +35,9 @@ class Ledger:
 
     def read(self) -> list[Execution]:
         """All executions, in the order in which they began."""
-        return [msgspec.json.decode(line, type=Execution) for line in self.path.read_bytes().splitlines()]
+        # Where a line goes from one page of the file to the next, its first half can be read before its second.
+        *lines, _ = self.path.read_bytes().split(b"\n")
+        return [msgspec.json.decode(line, type=Execution) for line in lines]
 
     def close(self) -> None:
         """Let go of the file."""

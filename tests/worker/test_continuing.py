@@ -466,11 +466,11 @@ async def test_a_thousand_continuations_leave_nothing_in_memory(kagzi: Kagzi) ->
         await until(lambda: worker.slots.is_empty)
         after = census()
 
-    grown = {name: count - before[name] for name, count in after.items() if count - before[name] > 100}
-    assert after[Execution.__name__] == 0
+    grown = {kind: count - before[kind] for kind, count in after.items() if count - before[kind] > 100}
+    assert after[Execution] <= before[Execution]
     assert grown == {}
 
 
-def census() -> Counter[str]:
+def census() -> Counter[type]:
     gc.collect()
-    return Counter(type(each).__name__ for each in gc.get_objects())
+    return Counter(type(each) for each in gc.get_objects())
