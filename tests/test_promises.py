@@ -10,27 +10,13 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 PROMISES = {f"P{number}" for number in range(1, 29)}
 
-# Promises about what Kagzi can't do yet. Who builds it takes its line away here.
-LATER = {
-    "P19": "signals: there are none yet",
-}
-
-# Promises whose tests can't reach everything yet. They need tests for what is there; the rest comes with its line.
-PARTLY: dict[str, str] = {}
-
 _NAMED = re.compile(r"(?<![A-Za-z0-9])[Pp](\d{1,2})(?![0-9A-Za-z])")
 
 
 def test_every_promise_has_a_test_that_names_it() -> None:
-    missing = PROMISES - set(LATER) - set(_named())
+    missing = PROMISES - set(_named())
 
     assert not missing, f"no test names {', '.join(sorted(missing))}"
-
-
-def test_what_comes_later_is_a_promise_and_has_a_reason() -> None:
-    assert set(LATER) | set(PARTLY) < PROMISES
-    assert not set(LATER) & set(PARTLY)
-    assert all((LATER | PARTLY).values())
 
 
 def _named() -> Iterator[str]:

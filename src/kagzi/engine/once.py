@@ -13,7 +13,7 @@ from kagzi.engine.consequences import Consequence, Marked
 from kagzi.engine.processes.process import StepProcessDied
 from kagzi.engine.recording import Recorder
 from kagzi.engine.runner import runs_in_thread
-from kagzi.engine.running import MarkedStep, Reconciliation, RunningStep, StepTimeout
+from kagzi.engine.running import MarkedStep, Reconciliation, RunningStep, StepOwner, StepTimeout
 from kagzi.model.change import Change
 from kagzi.model.message import NewMessage, Posted
 from kagzi.model.step import OpenStep
@@ -21,23 +21,8 @@ from kagzi.model.step import OpenStep
 _LOOK_S = 0.05
 
 
-class Owner(Protocol):
+class Owner(StepOwner, Protocol):
     """The execution of their run."""
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-
-    @property
-    def may_start_steps(self) -> bool:
-        """Whether the worker still holds its lease (P9)."""
-
-    @property
-    def lease_until_s(self) -> float:
-        """When the worker's lease is over, unless it is renewed, by the clock `since_boot`."""
-
-    def now(self) -> datetime:
-        """The store's time."""
 
     def launch(self, running: RunningStep) -> None:
         """Execute a step."""
@@ -53,37 +38,6 @@ class Owner(Protocol):
 
     def submit(self, change: Change, consequence: Consequence) -> None:
         """Have a change committed, and then what follows from it."""
-
-    def settled(self, running: RunningStep, value: Any) -> None:
-        """The function returned."""
-
-    def failed(self, running: RunningStep, error: BaseException) -> None:
-        """The function raised."""
-
-    def abandoned(self, running: RunningStep) -> None:
-        """The step could not be started."""
-
-    def unstarted(self, running: RunningStep) -> None:
-        """The step gets no turn here."""
-
-    def told(self, running: RunningStep) -> None:
-        """The function told something."""
-
-    def shown(self, running: RunningStep) -> OpenStep:
-        """The step, to be made visible."""
-
-    @property
-    def namespace(self) -> str:
-        """Where the run is."""
-
-    async def post(self, message: NewMessage) -> Posted:
-        """Post a message to another run."""
-
-    def undone_at(self, step_id: str) -> int:
-        """Where an earlier attempt of the run has undone the step; 0 for nowhere."""
-
-    async def room(self) -> None:
-        """Wait while the journal is full."""
 
 
 class Once:
