@@ -80,6 +80,7 @@ def test_in_a_def_workflow_a_built_step_gives_its_value() -> None:
         (lambda: StepBuilder("call").retry_predicate(WRONG), TypeError, "retry_if must be a RetryPredicate"),
         (lambda: StepBuilder("call").timeout(-1), ValueError, "can't be negative"),
         (lambda: StepBuilder("call").key(""), ValueError, "the key of a step is empty"),
+        (lambda: StepBuilder("call").execute(WRONG, str), TypeError, "step 'call' is executed in a workflow"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_call(build: Any, error: type[Exception], message: str) -> None:

@@ -595,7 +595,7 @@ def test_results_before_the_end_a_second_block_and_what_is_no_awaitable_are_refu
         ({"max_concurrency": 0}, ValueError, "max_concurrency of parallel group 'parallel' is 0"),
         ({"max_concurrency": True}, TypeError, "max_concurrency of parallel group 'parallel' must be a whole number"),
         ({"max_concurrency": 2.5}, TypeError, "must be a whole number, not 2.5"),
-        ({"on_error": "SOMETIMES"}, ValueError, "'SOMETIMES' is not a valid ParallelErrorStrategy"),
+        ({"on_error": "SOMETIMES"}, ValueError, "on_error of parallel group 'parallel' is 'SOMETIMES'"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_call(arguments: Any, error: type[Exception], message: str) -> None:

@@ -226,9 +226,10 @@ def test_map_raises_the_first_failure_and_stops_the_rest() -> None:
     assert survive(body).value == "not 2"
 
 
-def test_map_collects_failures() -> None:
+@pytest.mark.parametrize("strategy", [COLLECT_ALL, "COLLECT_ALL"], ids=["member", "text"])
+def test_map_collects_failures(strategy: Any) -> None:
     async def body(ctx: WorkflowContext) -> list[Any]:
-        results = await ctx.map("check", check, range(4), on_error=COLLECT_ALL)
+        results: list[Any] = await ctx.map("check", check, range(4), on_error=strategy)
         assert [type(result) for result in results] == [Ok, Ok, Err, Ok]
         return [result.value if isinstance(result, Ok) else result.error.message for result in results]
 

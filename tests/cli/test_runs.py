@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,9 @@ def test_listings_that_can_not_be_are_refused(sqlite_url: str, options: tuple[st
 
 
 def test_looking_does_not_make_a_schema(any_database_url: str) -> None:
+    if any_database_url.startswith("sqlite"):
+        Path(any_database_url.removeprefix("sqlite:///")).touch()
+
     done = called("runs", "list", url=any_database_url)
 
     assert done.exit_code == 1
@@ -113,6 +117,17 @@ def test_looking_does_not_make_a_schema(any_database_url: str) -> None:
 
 
 # -- show --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("runs", "list"), ("why", "x"), ("workers", "list"), ("health",)])
+def test_looking_does_not_make_a_file(tmp_path: Path, command: tuple[str, ...]) -> None:
+    file = tmp_path / "nowhere.db"
+
+    done = called(*command, url=f"sqlite:///{file}")
+
+    assert done.exit_code != 0
+    assert f"there is no SQLite database at '{file}'" in done.output
+    assert not file.exists()
 
 
 def test_a_run_is_shown_with_its_steps(any_database_url: str) -> None:

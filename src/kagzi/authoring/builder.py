@@ -102,6 +102,11 @@ class StepBuilder:
         **kwargs: Any,
     ) -> Any:
         """Call `fn` as a step, as `ctx.step` does: in a workflow, or as a branch of a parallel group."""
+        if not hasattr(ctx, "options"):
+            raise TypeError(
+                f"step {self._name!r} is executed in a workflow or a parallel group, by execute(ctx, function, "
+                f"argument); {type(ctx).__name__} is neither a context nor a group."
+            )
         given = self._options
         view = ctx.options(
             retry=given.retry,

@@ -67,7 +67,7 @@ class ParallelExecutor:
                 "In a `def` workflow and within a group, open one by parallel(...)."
             )
         self.name = check_name(group, what="the name of a parallel group")
-        self.on_error = ParallelErrorStrategy(on_error)
+        self.on_error = _check_strategy(on_error, group=group)
         limit = None if max_concurrency is None else _check_limit(max_concurrency, group=group)
         run = ctx._port.base if isinstance(ctx._port, GroupPort) else ctx._port
         fail_fast = self.on_error is ParallelErrorStrategy.FAIL_FAST
@@ -308,6 +308,16 @@ def _result(branch: Branch, *, now: datetime) -> Ok[Any] | Err:
 
 
 _CANCELLED = StepError(kind=ErrorKind.CANCELLED, type="CancelledError", message="the branch was cancelled")
+
+
+def _check_strategy(on_error: Any, *, group: str) -> ParallelErrorStrategy:
+    try:
+        return ParallelErrorStrategy(on_error)
+    except ValueError:
+        raise ValueError(
+            f"on_error of parallel group {group!r} is {on_error!r}. Give "
+            "ParallelErrorStrategy.FAIL_FAST or ParallelErrorStrategy.COLLECT_ALL."
+        ) from None
 
 
 def _check_limit(limit: object, *, group: str) -> int:

@@ -214,7 +214,7 @@ async def map_items(
     group = ParallelExecutor(self, name, on_error, max_concurrency)
     calls = [group.step(name, fn, item) for item in items]
     results = await group.join()
-    if on_error is ParallelErrorStrategy.COLLECT_ALL:
+    if group.on_error is ParallelErrorStrategy.COLLECT_ALL:
         return results
     return [call.result() for call in calls]
 

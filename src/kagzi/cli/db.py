@@ -57,7 +57,7 @@ def status(ctx: click.Context) -> None:
 async def _migrate() -> tuple[int, SchemaStatus]:
     from kagzi.store.urls import open_store
 
-    settings = current_settings()
+    settings = current_settings(auto_migrate=True)
     store = open_store(settings.database_url, settings)
     await store.open()
     try:

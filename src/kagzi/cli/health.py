@@ -59,7 +59,7 @@ async def _examine(settings: Settings, config: HealthCheckConfig) -> HealthRepor
     from kagzi.store.urls import open_store
 
     patience = min(settings.store_timeout, config.timeout)
-    store = open_store(settings.database_url, replace(settings, store_timeout=patience))
+    store = open_store(settings.database_url, replace(settings, store_timeout=patience, auto_migrate=False))
     try:
         async with asyncio.timeout(config.timeout.total_seconds()):
             await store.open()

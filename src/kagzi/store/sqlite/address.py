@@ -42,3 +42,12 @@ def check_folder(path: str) -> None:
         )
     if file.is_dir():
         raise ConfigError(f"{path!r} is a folder, not a SQLite file. Correct KAGZI_DATABASE_URL.")
+
+
+def check_file(path: str) -> None:
+    """Raise ConfigError where there is no such file: opening it would make one."""
+    if path != MEMORY and not Path(path).exists():
+        raise ConfigError(
+            f"there is no SQLite database at {path!r}. `kagzi db migrate` makes one; a worker does, too. If it is "
+            "elsewhere, correct KAGZI_DATABASE_URL."
+        )

@@ -30,7 +30,7 @@ from kagzi.settings import Settings
 from kagzi.store.borrowed.protocol import Borrowed
 from kagzi.store.protocol import HintListener, SchemaStatus
 from kagzi.store.sqlite import children, events, forks, health, mail, migrate, pausing, reading, register, versions
-from kagzi.store.sqlite.address import MEMORY, parse_path
+from kagzi.store.sqlite.address import MEMORY, check_file, parse_path
 from kagzi.store.sqlite.cancelling import CANCEL, EXPIRE, Expiring
 from kagzi.store.sqlite.claim import CLAIM, RECALL, RECONSIDER, Reconsidering
 from kagzi.store.sqlite.commit import COMMIT
@@ -78,6 +78,8 @@ class SqliteStore:
         async with self._opening:
             if self._writer is not None:
                 return
+            if not self._settings.auto_migrate:  # it stays as it is: who brings no schema makes no file
+                check_file(self._path)
             timeout = self._settings.store_timeout
             writer = Writer(self._path, timeout=timeout, clock=self._clock, listeners=self._listeners)
             forks.check(self._path)
