@@ -54,7 +54,7 @@ async def _examine(settings: Settings, config: HealthCheckConfig) -> HealthRepor
     from dataclasses import replace
 
     from kagzi.app.health import Examination
-    from kagzi.errors import StoreUnavailable
+    from kagzi.errors import MigrationError, StoreUnavailable
     from kagzi.rules.health import unreachable, without_answers
     from kagzi.store.urls import open_store
 
@@ -63,7 +63,7 @@ async def _examine(settings: Settings, config: HealthCheckConfig) -> HealthRepor
     try:
         async with asyncio.timeout(config.timeout.total_seconds()):
             await store.open()
-    except (StoreUnavailable, TimeoutError) as error:
+    except (MigrationError, StoreUnavailable, TimeoutError) as error:
         reason = str(error) or f"the database could not be reached within {config.timeout.total_seconds():g} s"
         return without_answers(unreachable(reason))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote
 
-from kagzi.errors import ConfigError
+from kagzi.errors import ConfigError, MigrationError
 
 _SCHEME = "sqlite://"
 MEMORY = ":memory:"
@@ -45,9 +45,9 @@ def check_folder(path: str) -> None:
 
 
 def check_file(path: str) -> None:
-    """Raise ConfigError where there is no such file: opening it would make one."""
+    """Raise MigrationError where there is no such file: opening it would make one."""
     if path != MEMORY and not Path(path).exists():
-        raise ConfigError(
+        raise MigrationError(
             f"there is no SQLite database at {path!r}. `kagzi db migrate` makes one; a worker does, too. If it is "
             "elsewhere, correct KAGZI_DATABASE_URL."
         )
