@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -300,6 +300,23 @@ async def test_a_deadline_counts_from_when_the_run_falls_due(store: Store) -> No
     assert run is not None
     assert (expired.failed, expired.asked) == ((), ())
     assert expired.next_due == run.created_at + timedelta(seconds=30)
+
+
+async def test_a_deadline_that_no_clock_reaches_holds_up_no_other(store: Store) -> None:
+    """P23."""
+    days, far = 86_400.0, datetime(9999, 12, 30, tzinfo=UTC)
+    await start(
+        store,
+        a_run(timeout_s=900 * days, available_at=far),
+        a_run(start_timeout_s=900 * days, available_at=far),
+    )
+
+    expired = await expire(store)
+    (late,) = await start(store, a_run(timeout_s=OVER))
+
+    assert expired.next_due is not None
+    assert expired.next_due > far
+    assert (await expire(store)).failed == (late,)
 
 
 async def test_what_has_ended_or_was_begun_in_time_is_left_alone(store: Store) -> None:

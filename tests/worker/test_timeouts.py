@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -109,9 +109,32 @@ async def test_parked_time_counts_and_the_run_wakes_at_its_deadline() -> None:
         assert await handle.result(timeout=30) == (began + 10 * DAY).isoformat()
 
 
+async def test_a_run_for_the_last_of_days_is_started_with_its_timeout(kagzi: Kagzi) -> None:
+    """P4: what is stored is not told as a failure."""
+    far = datetime(9999, 12, 30, tzinfo=UTC)
+
+    @kagzi.workflow
+    async def idle(ctx: WorkflowContext) -> str:
+        return "done"
+
+    async with kagzi, kagzi.create_worker():
+        handle = await idle.options(at=far, timeout=900 * DAY, start_timeout=900 * DAY).start()
+        run = await handle.describe()
+        late = await idle.options(queue="unserved", start_timeout=0.05).start()
+        await the_error_of(late)
+
+    assert run.deadline is not None
+    assert run.deadline > far
+
+
 @pytest.mark.parametrize("name", ["timeout", "start_timeout"])
 def test_a_timeout_that_can_not_be_is_refused(kagzi: Kagzi, name: str) -> None:
-    for value, refusal in ((-1, ValueError), ("soon", TypeError), (timedelta(days=365_001), ValueError)):
+    for value, refusal in (
+        (-1, ValueError),
+        ("soon", TypeError),
+        (timedelta(days=365_001), ValueError),
+        (10**400, ValueError),
+    ):
         with pytest.raises(refusal, match=name):
             kagzi.options(**{name: value})
 
@@ -137,6 +160,15 @@ async def test_a_step_says_which_of_its_timeouts_passed(kagzi: Kagzi) -> None:
         (ErrorKind.TIMEOUT, {"timeout": "attempt"}),
         (ErrorKind.TIMEOUT, {"timeout": "total"}),
     ]
+
+
+def test_a_timeout_of_a_step_that_can_not_be_is_refused() -> None:
+    for name in ("timeout", "total_timeout"):
+        for value, refusal in ((-1, ValueError), ("soon", TypeError), (True, TypeError), (10**400, ValueError)):
+            with pytest.raises(refusal, match=f"the {name} of a step"):
+                step(**{name: value})  # type: ignore[call-overload] # on purpose
+    with pytest.raises(ValueError, match=r"total_timeout of a step.*at most 1,000 years"):
+        step(total_timeout=timedelta.max)
 
 
 async def test_a_step_is_not_tried_again_beyond_its_total_timeout(kagzi: Kagzi) -> None:

@@ -21,16 +21,30 @@ def as_duration(duration: Duration, *, what: str) -> timedelta:
     if isinstance(duration, timedelta):
         span = duration
     elif type(duration) in (int, float):
-        if not math.isfinite(duration):
-            raise ValueError(f"{what} is {duration}; give a finite number of seconds.")
         try:
+            if not math.isfinite(duration):
+                raise ValueError(f"{what} is {duration}; give a finite number of seconds.")
             span = timedelta(seconds=duration)
         except OverflowError as error:
-            raise ValueError(f"{what} is {duration} seconds, which goes beyond the year 9999.") from error
+            raise ValueError(f"{what} goes beyond the year 9999; give fewer seconds.") from error
     else:
         raise TypeError(f"{what} must be seconds (a number) or a timedelta, not {type(duration).__name__}.")
     if span < timedelta(0):
         raise ValueError(f"{what} is {span.total_seconds():g} seconds; it can't be negative.")
+    return span
+
+
+_LONGEST = timedelta(days=365 * 1000)
+
+
+def as_span(duration: Duration, *, what: str) -> timedelta:
+    """The same for a duration that is counted from a moment which is not known here, and so has a bound of its own.
+
+    Raises what `as_duration` does, and ValueError beyond 1,000 years.
+    """
+    span = as_duration(duration, what=what)
+    if span > _LONGEST:
+        raise ValueError(f"{what} is {span}; at most 1,000 years ({_LONGEST.days} days) can be kept.")
     return span
 
 

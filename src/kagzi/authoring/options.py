@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypedDict
 
 import msgspec
 
-from kagzi.authoring.durations import Duration, as_duration
+from kagzi.authoring.durations import Duration, as_duration, as_span
 from kagzi.authoring.names import ID_LIMIT, check_name, check_version
 from kagzi.model.child import ParentClose
 from kagzi.model.retry import RetryPolicy
@@ -88,7 +88,7 @@ def step_options(
         retry=retry,
         retry_if=retry_if,
         timeout=None if timeout is None else as_duration(timeout, what="the timeout of a step"),
-        total_timeout=None if total_timeout is None else as_duration(total_timeout, what="the total_timeout of a step"),
+        total_timeout=None if total_timeout is None else as_span(total_timeout, what="the total_timeout of a step"),
         key=None if key is None else check_name(key, what="the key of a step", limit=ID_LIMIT),
         executor=executor,
         undo=undo,

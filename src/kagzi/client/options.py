@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from kagzi.authoring.durations import as_duration, as_moment
+from kagzi.authoring.durations import as_moment, as_span
 from kagzi.authoring.names import ID_LIMIT, check_name, check_priority, check_version
 from kagzi.authoring.signals import Signal
 from kagzi.errors import ConfigError
@@ -56,18 +56,6 @@ def with_options(options: StartOptions, given: Mapping[str, Any]) -> StartOption
     return merged
 
 
-_LONGEST_DELAY = timedelta(days=365 * 1000)
-
-
-def _span(duration: Any, *, what: str) -> timedelta:
-    # The moment is reckoned by the store's clock, so the bound is a round number well before the year 9999: a later
-    # moment can be stored and not be read back.
-    span = as_duration(duration, what=what)
-    if span > _LONGEST_DELAY:
-        raise ValueError(f"{what} is {span}; at most 1,000 years ({_LONGEST_DELAY.days} days) can be kept.")
-    return span
-
-
 def _tags(tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Sequence | set | frozenset):
         raise TypeError(f"tags must be a list of texts, not {type(tags).__name__}.")
@@ -84,14 +72,14 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "id": lambda value: check_name(value, what="the id of a run", limit=ID_LIMIT),
     "queue": lambda value: check_name(value, what="the name of a queue"),
     "priority": check_priority,
-    "delay": partial(_span, what="delay"),
+    "delay": partial(as_span, what="delay"),
     "at": lambda value: as_moment(value, what="at"),
     "version": lambda value: check_version(value, what="version"),
     "tags": _tags,
     "attributes": _attributes,
     "namespace": lambda value: check_name(value, what="the namespace"),
-    "timeout": partial(_span, what="timeout"),
-    "start_timeout": partial(_span, what="start_timeout"),
+    "timeout": partial(as_span, what="timeout"),
+    "start_timeout": partial(as_span, what="start_timeout"),
     "connection": borrow,
 }
 _OPTIONAL = ("id", "delay", "at", "version", "attributes", "namespace", "timeout", "start_timeout", "connection")

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from kagzi.authoring.definitions import Definition
+from kagzi.authoring.durations import LATEST
 from kagzi.authoring.names import check_name, check_version
 from kagzi.authoring.signals import Signal
 from kagzi.client import messages
@@ -172,9 +173,11 @@ def _tell_workers(link: Link, run: NewRun, started: Started) -> None:
     will tell them."""
     limits = [each for each in (run.timeout_s, run.start_timeout_s) if each is not None]
     if limits:
-        begins = started.now + timedelta(seconds=run.delay_s)
+        delayed = started.now + timedelta(seconds=run.delay_s)
+        begins = max(delayed, run.available_at or delayed)
+        ends = begins + min(timedelta(seconds=min(limits)), LATEST - begins)
         for worker in link.local_workers:
-            worker.must_end(max(begins, run.available_at or begins) + timedelta(seconds=min(limits)))
+            worker.must_end(ends)
     if run.available_at is not None or run.delay_s:
         due = run.available_at or started.now + timedelta(seconds=run.delay_s)
         for worker in link.local_workers:

@@ -12,7 +12,7 @@ from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED, TELL_MAIL
-from kagzi.store.postgres.rows import RUN_STATUSES, word
+from kagzi.store.postgres.rows import RUN_STATUSES, readable, word
 
 # Everything is decided by what the locked rows hold, never by another table: a statement that waited for a lock sees
 # the row anew, and all else as it was before the wait.
@@ -130,13 +130,13 @@ SELECT (SELECT array_agg(run_id::text) FROM failed), (SELECT array_agg(run_id::t
     (SELECT count(*) FROM unbegun) >= $2 OR (SELECT count(*) FROM late) >= $2,
     least(
         (
-            SELECT r.deadline FROM {{schema}}.workflow_runs AS r
+            SELECT {readable("r.deadline")} FROM {{schema}}.workflow_runs AS r
             WHERE r.namespace = $1 AND r.deadline IS NOT NULL AND r.deadline > now()
                 AND r.cancel_asked_at IS NULL AND r.status IN ('PENDING', 'RUNNING', 'SLEEPING')
             ORDER BY r.deadline LIMIT 1
         ),
         (
-            SELECT r.start_deadline FROM {{schema}}.workflow_runs AS r
+            SELECT {readable("r.start_deadline")} FROM {{schema}}.workflow_runs AS r
             WHERE r.namespace = $1 AND r.start_deadline IS NOT NULL AND r.start_deadline > now()
                 AND r.started_at IS NULL AND r.status = 'PENDING'
             ORDER BY r.start_deadline LIMIT 1

@@ -36,6 +36,11 @@ def readable(column: str) -> str:
     return f"CASE WHEN {column} > {_LAST} THEN {_LAST} WHEN {column} < {_FIRST} THEN {_FIRST} ELSE {column} END"
 
 
+def not_beyond(moment: str) -> str:
+    """A moment, or the last that Python can name where it is later; NULL where it is NULL."""
+    return f"CASE WHEN {moment} > {_LAST} THEN {_LAST} ELSE {moment} END"
+
+
 RUN_COLUMNS = f"""r.run_id::text, coalesce(r.id, r.former_id) AS id, r.namespace, r.workflow, r.version, r.queue,
     r.priority, r.status,
     r.attempts, r.crashes, r.wakeups, r.fence, r.inbox, {readable("r.created_at")} AS created_at,

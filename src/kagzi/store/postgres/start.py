@@ -14,6 +14,7 @@ from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import rows_json
 from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE
+from kagzi.store.postgres.rows import not_beyond
 
 _COLUMNS = """run_id, namespace, id, workflow, version, queue, priority, input, tags, attributes, parent_run_id,
     status, fence, worker_key, started_at, available_at"""
@@ -85,9 +86,9 @@ SELECT now(), (SELECT count(*) FROM stored), (SELECT array_agg(run_id::text) FRO
 _RARE_TYPES = ", message json, timeout_s double precision, start_timeout_s double precision"
 _RARE_FIELDS = ", n.message, n.timeout_s, n.start_timeout_s"
 _RARE_COLUMNS = "inbox, timeout_s, deadline, start_deadline"
-_RARE_VALUES = """CASE WHEN n.message IS NULL THEN 0 ELSE 1 END, n.timeout_s,
-    greatest(e.due_at, now()) + n.timeout_s * interval '1 second',
-    greatest(e.due_at, now()) + n.start_timeout_s * interval '1 second'"""
+_RARE_VALUES = f"""CASE WHEN n.message IS NULL THEN 0 ELSE 1 END, n.timeout_s,
+    {not_beyond("greatest(e.due_at, now()) + n.timeout_s * interval '1 second'")},
+    {not_beyond("greatest(e.due_at, now()) + n.start_timeout_s * interval '1 second'")}"""
 _POSTED = """
 , posted AS (
     INSERT INTO {schema}.messages (run_id, position, kind, name, payload)
