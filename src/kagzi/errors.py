@@ -116,7 +116,7 @@ class VersionDeprecated(VersionNotFound):
 
 
 class ConflictError(KagziError):
-    """A run with this id exists, started with another workflow or another input."""
+    """A run with this id exists, started with another workflow or another input; or something else is in the way."""
 
     def __init__(self, message: str, *, id: str, run_id: str) -> None:  # noqa: A002 - the public name of the field
         self.id = id

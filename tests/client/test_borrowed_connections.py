@@ -130,6 +130,8 @@ async def check_starts_and_signals(url: str, lend: Lend) -> None:
             await waiting.signal(WORD, "two", dedup_key="once", connection=connection)
             for which in ("waiting", waiting.run_id):
                 await kagzi.signal(which, WORD, "two", dedup_key="once", connection=connection)
+            with pytest.raises(ConflictError):
+                await waiting.signal(Signal("another"), 1, dedup_key="once", connection=connection)
             assert [run.id for run in await kagzi.find_runs()] == ["waiting"]
             await _settle(commit)
         assert await waiting.result(timeout=30) == ["one", "two"]

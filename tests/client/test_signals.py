@@ -17,6 +17,7 @@ from kagzi import (
     RunNotFound,
     Settings,
     Signal,
+    Update,
     WorkflowContext,
     WorkflowHandle,
 )
@@ -58,6 +59,22 @@ async def test_a_dedup_key_keeps_one(kagzi: Kagzi) -> None:
 
     for _ in range(3):
         await handle.signal(ADDED, "a book", dedup_key="click-1")
+
+    assert await values(handle) == ["a book"]
+
+
+async def test_a_dedup_key_that_another_message_has_is_a_conflict(kagzi: Kagzi) -> None:
+    handle = await a_cart(kagzi).options(id="cart-7").start("Ada")
+    await handle.signal(ADDED, "a book", dedup_key="click-1")
+
+    for sending in (
+        handle.signal(Signal("paid", str), "all", dedup_key="click-1"),
+        kagzi.signal("cart-7", Signal("paid", str), "all", dedup_key="click-1"),
+        handle.update(Update("added", str, str), "a book", dedup_key="click-1", timeout=30),
+    ):
+        with pytest.raises(ConflictError, match=r"was not sent.*dedup_key 'click-1'") as conflict:
+            await sending
+        assert conflict.value.run_id == handle.run_id
 
     assert await values(handle) == ["a book"]
 

@@ -106,6 +106,24 @@ async def test_a_run_keeps_one_message_for_each_key(store: Store, worker: Worker
     assert (third.position, late.position) == (1, 1)
 
 
+async def test_a_key_that_another_message_has_is_no_duplicate(store: Store, worker: WorkerKey) -> None:
+    claim = await start_and_claim(store, worker)
+    await store.post([a_message(claim.run_id, name="added", dedup_key="7")])
+
+    posted = await store.post(
+        [
+            a_message(claim.run_id, name="paid", dedup_key="7"),
+            a_message(claim.run_id, name="added", kind=MessageKind.UPDATE, dedup_key="7"),
+            a_message(claim.run_id, name="added", dedup_key="8"),
+            a_message(claim.run_id, name="paid", dedup_key="8"),
+        ]
+    )
+
+    assert [each.outcome for each in posted] == [PostOutcome.TAKEN, PostOutcome.TAKEN, POSTED, PostOutcome.TAKEN]
+    assert [each.position for each in posted[:3]] == [1, 1, 2]
+    assert [message.name for message in await store.undelivered(claim.run_id)] == ["added", "added"]
+
+
 async def test_a_run_that_has_ended_takes_no_message(store: Store, worker: WorkerKey) -> None:
     """P19."""
     claim = await start_and_claim(store, worker)

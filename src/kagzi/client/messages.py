@@ -10,7 +10,7 @@ from kagzi.authoring.names import ID_LIMIT, check_name
 from kagzi.authoring.signals import Signal, Update
 from kagzi.client.insisting import insist
 from kagzi.client.link import Link
-from kagzi.errors import RunClosed, RunNotFound
+from kagzi.errors import ConflictError, RunClosed, RunNotFound
 from kagzi.ids import is_id, new_id
 from kagzi.model.message import NewMessage, Posted, PostOutcome
 from kagzi.model.run import FirstMessage, MessageKind, RunId
@@ -33,7 +33,7 @@ async def signal(
     """
     message = _new(link, first_message(link, sent, value), run_id=run_id, dedup_key=dedup_key)
     posted = await post(link, message, connection=connection)
-    _check(posted, which=run_id)
+    _check(posted, message, which=run_id)
 
 
 async def signal_by_id(
@@ -50,12 +50,13 @@ async def signal_by_id(
     Raises as `signal` does.
     """
     check_name(which, what="the id of a run", limit=ID_LIMIT)
-    message = first_message(link, sent, value)
-    posted = await post(link, _new(link, message, own_id=which, dedup_key=dedup_key), connection=connection)
+    first = first_message(link, sent, value)
+    message = _new(link, first, own_id=which, dedup_key=dedup_key)
+    posted = await post(link, message, connection=connection)
     if posted.outcome is PostOutcome.NOT_FOUND and is_id(which):
-        by_run_id = _new(link, message, run_id=RunId(which), dedup_key=dedup_key)
-        posted = await post(link, by_run_id, connection=connection)
-    _check(posted, which=which)
+        message = _new(link, first, run_id=RunId(which), dedup_key=dedup_key)
+        posted = await post(link, message, connection=connection)
+    _check(posted, message, which=which)
 
 
 async def update(
@@ -75,19 +76,21 @@ async def update(
         raise TypeError(f"give an Update, such as Update({'approve'!r}, bool, str), not {sent!r}.")
     where = f"update {sent.name!r}"
     payload = link.payloads.shape(sent.type).encode(value, where=where)
-    message = FirstMessage(kind=MessageKind.UPDATE, name=sent.name, payload=payload)
+    reply_shape = link.payloads.shape(sent.reply_type)
+    first = FirstMessage(kind=MessageKind.UPDATE, name=sent.name, payload=payload)
+    message = _new(link, first, run_id=run_id, dedup_key=dedup_key)
     limit_s = None if timeout is None else timeout.total_seconds()
     try:
         async with asyncio.timeout(limit_s):
-            posted = await post(link, _new(link, message, run_id=run_id, dedup_key=dedup_key))
-            _check(posted, which=run_id)
+            posted = await post(link, message)
+            _check(posted, message, which=run_id)
             text = await link.replies.reply(posted.run_id or run_id, posted.position or 0)
     except TimeoutError:
         raise TimeoutError(
             f"run {run_id} did not reply to {where} within {limit_s:g} s. It may still do so: with a dedup_key, the "
             "same update can be sent again and its reply awaited."
         ) from None
-    return link.payloads.shape(sent.reply_type).decode(text, where=f"the reply to {where}")
+    return reply_shape.decode(text, where=f"the reply to {where}")
 
 
 def first_message(link: Link, sent: Signal[Any], value: Any) -> FirstMessage:
@@ -138,7 +141,15 @@ async def _post(link: Link, message: NewMessage) -> Posted:
     return answers[0]
 
 
-def _check(posted: Posted, *, which: str) -> None:
+def _check(posted: Posted, message: NewMessage, *, which: str) -> None:
+    if posted.outcome is PostOutcome.TAKEN:
+        run_id, kind, key = posted.run_id or which, message.kind.lower(), message.dedup_key
+        raise ConflictError(
+            f"{kind} {message.name!r} was not sent: run {run_id} has another message with the dedup_key {key!r}. Give "
+            f"each its own, such as {f'{message.name}:{key}'!r}.",
+            id=message.id or "",
+            run_id=run_id,
+        )
     if posted.outcome is PostOutcome.NOT_FOUND:
         raise RunNotFound(which)
     if posted.outcome is PostOutcome.CLOSED:

@@ -33,7 +33,9 @@ class PostOutcome(Enum):
 
     POSTED = auto()
     DUPLICATE = auto()
-    """The run has a message with this key; nothing was written."""
+    """The run has the message of this key; nothing was written."""
+    TAKEN = auto()
+    """The run has a message with this key of another kind or name; nothing was written."""
     CLOSED = auto()
     """The run has ended; nothing was written."""
     NOT_FOUND = auto()

@@ -39,10 +39,8 @@ judged AS MATERIALIZED (
     SELECT a.place, a.kind, a.name, a.payload, a.dedup_key, h.run_id, h.status, h.inbox,
         CASE
             WHEN h.run_id IS NULL THEN 'NOT_FOUND'
-            WHEN d.position IS NOT NULL THEN 'DUPLICATE'
-            WHEN a.dedup_key IS NOT NULL AND EXISTS (
-                SELECT FROM asked AS b WHERE b.target = a.target AND b.dedup_key = a.dedup_key AND b.place < a.place
-            ) THEN 'DUPLICATE'
+            WHEN d.kind IS NOT NULL THEN
+                CASE WHEN d.kind = a.kind AND d.name = a.name THEN 'DUPLICATE' ELSE 'TAKEN' END
             WHEN h.status IN ('COMPLETED', 'FAILED', 'CANCELLED') THEN 'CLOSED'
             ELSE 'POSTED'
         END AS outcome,
@@ -50,8 +48,14 @@ judged AS MATERIALIZED (
     FROM asked AS a
     LEFT JOIN held AS h ON h.run_id = a.target AND h.namespace = a.namespace
     LEFT JOIN LATERAL (
-        SELECT m.position FROM {{schema}}.messages AS m
+        SELECT m.position, m.kind, m.name FROM {{schema}}.messages AS m
         WHERE m.run_id = h.run_id AND m.dedup_key = a.dedup_key AND a.dedup_key IS NOT NULL
+        UNION ALL
+        (
+            SELECT NULL, b.kind, b.name FROM asked AS b
+            WHERE b.target = h.run_id AND b.dedup_key = a.dedup_key AND b.place < a.place ORDER BY b.place LIMIT 1
+        )
+        LIMIT 1
     ) AS d ON true
 ),
 placed AS MATERIALIZED (

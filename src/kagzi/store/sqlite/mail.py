@@ -31,7 +31,10 @@ class Looked(NamedTuple):
 
 _BY_RUN_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.run_id = ? AND r.namespace = ?"
 _BY_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.namespace = ? AND r.id = ?"
-_BY_KEY = "SELECT m.position FROM messages AS m WHERE m.run_id = ? AND m.dedup_key = ? AND m.dedup_key IS NOT NULL"
+_BY_KEY = """
+SELECT m.position, m.kind, m.name FROM messages AS m
+WHERE m.run_id = ? AND m.dedup_key = ? AND m.dedup_key IS NOT NULL
+"""
 
 POST_ONE = """
 INSERT INTO messages (run_id, position, kind, name, payload, dedup_key, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -75,9 +78,9 @@ def _post_one(session: Session, message: NewMessage) -> Posted:
     run_id, status, inbox = run
     status = word(RUN_STATUSES, status)
     if message.dedup_key is not None:
-        there = session.value(_BY_KEY, (run_id, message.dedup_key))
-        if there is not None:
-            return Posted(outcome=PostOutcome.DUPLICATE, run_id=run_id, position=there, status=status)
+        there = session.rows(_BY_KEY, (run_id, message.dedup_key))
+        if there:
+            return met(message, there[0], run_id=run_id, status=status)
     if status in TERMINAL:
         return Posted(outcome=PostOutcome.CLOSED, run_id=run_id, status=status)
     position, now = inbox + 1, session.now
@@ -87,6 +90,14 @@ def _post_one(session: Session, message: NewMessage) -> Posted:
     session.due |= status is RunStatus.SLEEPING
     session.mail |= status is RunStatus.RUNNING
     return Posted(outcome=PostOutcome.POSTED, run_id=run_id, position=position, status=status)
+
+
+def met(message: NewMessage, there: tuple[Any, ...], *, run_id: RunId, status: RunStatus) -> Posted:
+    """The answer to a message whose key another has: its position, kind and name are `there`."""
+    position, kind, name = there
+    is_same = (kind, name) == (message.kind.value, message.name)
+    outcome = PostOutcome.DUPLICATE if is_same else PostOutcome.TAKEN
+    return Posted(outcome=outcome, run_id=run_id, position=position, status=status)
 
 
 def _find(session: Session, message: NewMessage) -> tuple[Any, ...] | None:

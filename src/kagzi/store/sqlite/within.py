@@ -13,6 +13,7 @@ from kagzi.model.run import TERMINAL, NewRun, Started
 from kagzi.store.borrowed.protocol import Borrowed, Dialect
 from kagzi.store.sqlite.address import MEMORY
 from kagzi.store.sqlite.events import EVENT_INSERTED, event_row
+from kagzi.store.sqlite.mail import met
 from kagzi.store.sqlite.rows import RUN_STATUSES, word
 from kagzi.store.sqlite.start import INSERTED, new_row
 from kagzi.store.sqlite.times import later, micros, moment
@@ -30,7 +31,7 @@ SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.run_id = $1 A
 UNION ALL
 SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.namespace = $2 AND r.id = $3
 """
-_BY_KEY = "SELECT m.position FROM messages AS m WHERE m.run_id = $1 AND m.dedup_key = $2"
+_BY_KEY = "SELECT m.position, m.kind, m.name FROM messages AS m WHERE m.run_id = $1 AND m.dedup_key = $2"
 _POST = """
 INSERT INTO messages (run_id, position, kind, name, payload, dedup_key, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
@@ -94,7 +95,7 @@ class Within:
         if message.dedup_key is not None:
             there = await borrowed.execute(_BY_KEY, run_id, message.dedup_key)
             if there:
-                return Posted(outcome=PostOutcome.DUPLICATE, run_id=run_id, position=there[0][0], status=status)
+                return met(message, there[0], run_id=run_id, status=status)
         if status in TERMINAL:
             return Posted(outcome=PostOutcome.CLOSED, run_id=run_id, status=status)
         position = inbox + 1
