@@ -180,6 +180,27 @@ async def test_a_value_that_the_code_can_not_read_raises_where_it_is_awaited(kag
         assert "event 'invoice.paid'" in await handle.result(timeout=30)
 
 
+async def test_a_wait_that_can_not_be_is_refused_at_the_call(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def wait(ctx: WorkflowContext) -> list[str]:
+        refusals: list[str] = []
+        for event, lookback in ((Event("e", Kagzi), 60), (PAID, -1), (PAID, 10**400), (PAID, timedelta.max)):
+            try:
+                await ctx.wait_for_event(event, lookback=lookback, timeout=5)
+            except (ConfigError, ValueError) as error:
+                refusals.append(str(error))
+        return refusals
+
+    async with kagzi, kagzi.create_worker():
+        await kagzi.emit("e", 1)
+        told, negative, beyond, longest = await (await wait.start()).result(timeout=30)
+
+    assert "can't be stored" in told
+    assert "can't be negative" in negative
+    assert "beyond the year 9999" in beyond
+    assert "at most 1,000 years" in longest
+
+
 async def test_each_event_starts_one_run_of_what_handles_it(kagzi: Kagzi) -> None:
     @kagzi.on_event(PAID)
     @kagzi.workflow("book")

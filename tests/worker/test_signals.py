@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from kagzi import Kagzi, PayloadError, RunClosed, RunNotFound, Signal, WorkflowContext, WorkflowHandle
+from kagzi import (
+    ConfigError,
+    Event,
+    Kagzi,
+    PayloadError,
+    RunClosed,
+    RunNotFound,
+    Signal,
+    Update,
+    WorkflowContext,
+    WorkflowHandle,
+)
 
 OPENED = Signal("opened", bool)
 WORD = Signal("word", str)
@@ -79,6 +90,27 @@ async def test_a_signal_whose_wait_was_given_up_is_kept_for_the_next(kagzi: Kagz
     assert (told, word) == ("no signal 'word' came within 0:00:00.020000.", "late")
 
 
+async def test_a_signal_that_is_there_goes_before_a_timeout_that_is_over_at_once(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def look(ctx: WorkflowContext) -> list[str]:
+        found: list[str] = []
+        for _ in range(3):
+            try:
+                found.append(await ctx.wait_for(WORD, timeout=0))
+            except TimeoutError as error:
+                found.append(str(error))
+        return found
+
+    async with kagzi:
+        handle = await look.start()
+        for word in ("one", "two"):
+            await handle.signal(WORD, word)
+        async with kagzi.create_worker():
+            found = await handle.result(timeout=30)
+
+    assert found == ["one", "two", "no signal 'word' came within 0:00:00."]
+
+
 async def test_whoever_comes_first_wins(kagzi: Kagzi) -> None:
     @kagzi.workflow
     async def either(ctx: WorkflowContext) -> tuple[int, bool | str]:
@@ -120,6 +152,37 @@ async def test_a_value_that_the_code_can_not_read_raises_where_it_is_awaited(kag
         await handle.signal(Signal("opened"), "a text")
         await handle.signal(OPENED, True)
         assert await handle.result(timeout=30) == "True"
+
+
+async def test_a_wait_for_what_can_never_be_read_or_is_no_signal_is_refused_at_the_call(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def listen(ctx: WorkflowContext) -> list[str]:
+        odd: list[Any] = [
+            Signal("s", object()),
+            Signal("s", Kagzi),
+            Update("u", int, Kagzi),
+            Event("e"),
+            "opened",
+        ]
+        refusals: list[str] = []
+        for wanted in odd:
+            try:
+                await ctx.wait_for(wanted)
+            except (ConfigError, TypeError) as error:
+                refusals.append(f"{type(error).__name__}: {error}")
+        return refusals
+
+    async with kagzi:
+        handle = await listen.start()
+        await handle.signal(Signal("s"), 1)
+        async with kagzi.create_worker():
+            refusals = await handle.result(timeout=30)
+        with pytest.raises(ConfigError, match="Kagzi can't be stored"):
+            await handle.update(Update("u", int, Kagzi), 1)
+
+    assert [each.partition(" ")[0] for each in refusals] == ["ConfigError:"] * 3 + ["TypeError:"] * 2
+    assert all("can't be stored" in each for each in refusals[:3])
+    assert all("give a Signal" in each for each in refusals[3:])
 
 
 async def test_a_run_that_has_ended_takes_no_signal(kagzi: Kagzi) -> None:

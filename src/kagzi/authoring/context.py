@@ -11,7 +11,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 from kagzi.authoring import together
 from kagzi.authoring.calls import Receive, Sleep, StepCall, TransactionCall, Write
 from kagzi.authoring.children import ChildCall, ChildHandle, Startable, order_of
-from kagzi.authoring.durations import Duration, after, as_duration, as_moment
+from kagzi.authoring.durations import Duration, after, as_duration, as_moment, as_span
 from kagzi.authoring.events import Event, EventReceive, as_event, as_key, shown
 from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
@@ -41,7 +41,7 @@ U = TypeVar("U")
 
 
 _A_MOMENT_S = 0.001
-"""A timeout of nothing still looks whether the event is there: asyncio would be over before anybody could."""
+"""A timeout of nothing still looks whether a message is there: asyncio would be over before anybody could."""
 
 
 class WorkflowContext(RunFacts):
@@ -174,17 +174,20 @@ class WorkflowContext(RunFacts):
 
         A message that came before the wait is there at once; they are received in the order in which they were
         committed, each once. Waits side by side, races and `asyncio.timeout` are plain asyncio: a message whose wait
-        was cancelled stays for the next. An `Update` gives a request with its `value`, to be answered by `reply`.
+        was cancelled stays for the next. One that is there goes before a timeout, even of 0. An `Update` gives a
+        request with its `value`, to be answered by `reply`.
 
         Raises TimeoutError where none came within `timeout` (seconds or timedelta), PayloadError where the message does
-        not fit the signal's type.
+        not fit the signal's type, ConfigError where nothing could be of that type, TypeError for what is no signal.
         """
         what = f"{kind_of_message(signal).lower()} {signal.name!r}"
         return await self._bounded(lambda: self._receive(signal), what, timeout)
 
     def _receive(self, wanted: Signal[Any] | Update[Any, Any]) -> Receive[Any]:
         port, unpack = self._port, None
+        port.check_type(wanted.type)
         if isinstance(wanted, Update):
+            port.check_type(wanted.reply_type)
             update = wanted
 
             def unpack(value: Any, position: int) -> UpdateRequest[Any, Any]:
@@ -226,31 +229,28 @@ class WorkflowContext(RunFacts):
         of 0. It holds nothing while it takes long.
 
         Raises TimeoutError where none came within `timeout` (seconds or timedelta), PayloadError where what came does
-        not fit the event's type.
+        not fit the event's type, ConfigError where nothing could be of that type.
         """
         wanted = as_event(event)
         of_key = as_key(key, wanted)
-        back = timedelta(0) if lookback is None else as_duration(lookback, what=f"the lookback of {wanted.name!r}")
-        return await self._bounded(
-            lambda: self._receive_event(wanted, of_key, back), shown(wanted, of_key), timeout, least_s=_A_MOMENT_S
-        )
+        back = timedelta(0) if lookback is None else as_span(lookback, what=f"the lookback of {wanted.name!r}")
+        return await self._bounded(lambda: self._receive_event(wanted, of_key, back), shown(wanted, of_key), timeout)
 
     def _receive_event(self, event: Event[T], key: str, lookback: timedelta) -> EventReceive[T]:
         port = self._port
+        port.check_type(event.type)
         receive: EventReceive[T] = EventReceive(port, port.identify(event.name), event, key=key, lookback=lookback)
         port.ask_receive(receive)
         return receive
 
-    async def _bounded(
-        self, ask: Callable[[], Awaitable[T]], shown: str, timeout: Duration | None, *, least_s: float = 0.0
-    ) -> T:
-        """Ask for a message and wait for it, for at least so long. Raises TimeoutError, naming what was `shown`."""
+    async def _bounded(self, ask: Callable[[], Awaitable[T]], shown: str, timeout: Duration | None) -> T:
+        """Ask for a message and wait for it. Raises TimeoutError, naming what was `shown`."""
         what = f"the timeout of {shown}"
         limit = None if timeout is None else as_duration(timeout, what=what)
         if limit is None:
             return await ask()
         after(self._port.now, limit, what=what)
-        bound = asyncio.timeout(max(limit.total_seconds(), least_s))
+        bound = asyncio.timeout(max(limit.total_seconds(), _A_MOMENT_S))
         try:
             async with bound:
                 return await ask()

@@ -104,6 +104,9 @@ class RunPort(Protocol):
     def encode(self, carries: Any, value: Any, *, where: str) -> str:
         """Encode a value of the type `carries`. Raises PayloadError where it does not fit."""
 
+    def check_type(self, carries: Any) -> None:
+        """Raise ConfigError where no value of the type `carries` could be read back."""
+
     def ask_write(self, write: Write) -> None:
         """Have something made known, together with its record."""
 

@@ -90,5 +90,9 @@ _LONGEST_NAME = 255
 
 
 def kind_of_message(wanted: Signal[Any] | Update[Any, Any]) -> MessageKind:
-    """Which messages a wait for it receives."""
-    return MessageKind.UPDATE if isinstance(wanted, Update) else MessageKind.SIGNAL
+    """Which messages a wait for it receives. Raises TypeError for what is neither."""
+    if isinstance(wanted, Signal):
+        return MessageKind.SIGNAL
+    if not isinstance(wanted, Update):
+        raise TypeError(f"give a Signal, such as Signal({'opened'!r}, bool), or an Update, not {wanted!r}.")
+    return MessageKind.UPDATE

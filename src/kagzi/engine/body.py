@@ -307,6 +307,10 @@ class Body:
         """Encode a value of the type `carries`. Raises PayloadError where it does not fit."""
         return self.payloads.shape(carries).encode(value, where=where)
 
+    def check_type(self, carries: Any) -> None:
+        """Raise ConfigError where no value of the type `carries` could be read back."""
+        self.payloads.shape(carries)
+
     def ask_write(self, write: Write) -> None:
         """Have something made known, together with its record."""
         if self._loop.refuses():
