@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -194,10 +195,19 @@ async def test_a_stand_in_can_take_virtual_time(kagzi: Kagzi) -> None:
         assert await handle.result() == "in time"
 
 
-async def test_the_timeout_of_a_step_counts_virtual_time_for_a_stand_in_that_sleeps(kagzi: Kagzi) -> None:
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"timeout": 1800}, "longer than its timeout of 1800 s"),
+        ({"timeout": 2000, "total_timeout": 1800}, "within its total_timeout"),
+    ],
+)
+async def test_the_timeouts_of_a_step_count_virtual_time_for_a_stand_in_that_sleeps(
+    kagzi: Kagzi, limits: dict[str, Any], told: str
+) -> None:
     @kagzi.workflow
     async def limited(ctx: WorkflowContext) -> str:
-        return await ctx.options(timeout=1800).step("slow", _hello)
+        return await ctx.options(**limits).step("slow", _hello)
 
     async with Environment(kagzi) as env:
 
@@ -214,7 +224,7 @@ async def test_the_timeout_of_a_step_counts_virtual_time_for_a_stand_in_that_sle
         with pytest.raises(WorkflowFailed) as failed:
             await handle.result()
         assert failed.value.error.kind is ErrorKind.TIMEOUT
-        assert "longer than its timeout of 1800 s" in failed.value.error.message
+        assert told in failed.value.error.message
 
 
 async def test_a_result_that_is_awaited_already_comes_when_time_has_passed(kagzi: Kagzi) -> None:

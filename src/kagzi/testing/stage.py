@@ -11,7 +11,7 @@ from kagzi.app.kagzi import Kagzi
 from kagzi.authoring.durations import Duration, after, as_duration
 from kagzi.authoring.steps import current_step
 from kagzi.clock import monotonic
-from kagzi.engine.running import RunningStep, StepTimeout, silent
+from kagzi.engine.running import Limit, RunningStep, StepTimeout, silent
 from kagzi.errors import KagziError
 from kagzi.model.worker import Beat, RecoveryPolicy
 from kagzi.rules.failures import encode_error, poison_error
@@ -225,6 +225,9 @@ def _first_timeout(step: RunningStep) -> tuple[datetime, StepTimeout] | None:
     if options.timeout is not None:
         message = f"the step took longer than its timeout of {options.timeout.total_seconds():g} s."
         found.append((step.started_at + options.timeout, StepTimeout(message)))
+    if options.total_timeout is not None:
+        over = (step.counts_from or step.started_at) + options.total_timeout
+        found.append((over, Limit(0.0, "total").passed("step")))
     if options.heartbeat_timeout is not None and not step.reconciles:
         last = step.started_at if step.pulse is None or step.pulse.at is None else step.pulse.at
         found.append((last + options.heartbeat_timeout, silent(step)))
