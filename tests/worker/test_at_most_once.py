@@ -28,6 +28,7 @@ from kagzi import (
     step,
     step_info,
 )
+from kagzi.testing import Environment
 from tests.app.applications import until, within
 from tests.app.watched_store import WatchedStore
 from tests.worker import computing
@@ -624,3 +625,34 @@ async def test_a_run_that_rests_does_not_execute_what_did_not_happen(kagzi: Kagz
             assert await handle.result(timeout=30) == "charged 5"
 
     assert (calls, charges.calls) == ([5], [5, 5])
+
+
+async def test_what_never_happened_is_executed_until_the_total_timeout_is_used_up() -> None:
+    kagzi, began = Kagzi("sqlite://"), list[float]()
+
+    async def never_happened() -> object:
+        return NOT_EXECUTED
+
+    async def hang() -> None:
+        began.append((env.now() - start).total_seconds())
+        await env.sleep(3600)
+
+    @kagzi.workflow
+    async def hanging(ctx: WorkflowContext) -> Any:
+        once = ctx.options(semantics="at_most_once", reconcile=never_happened, timeout=20, total_timeout=50)
+        try:
+            await once.step("hang", hang)
+        except StepFailed as error:
+            return [type(error).__name__, str(error.error.kind), error.error.context]
+        return "done"
+
+    async with Environment(kagzi) as env:
+        start = env.now()
+        handle = await hanging.start()
+        await env.advance(60)
+        outcome = await handle.result(timeout=30)
+        (hung,) = await handle.history()
+
+    assert began == [0, 20, 40]
+    assert outcome == ["StepFailed", "TIMEOUT", {"timeout": "total"}]
+    assert hung.status is StepStatus.FAILED

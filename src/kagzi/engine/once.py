@@ -13,7 +13,7 @@ from kagzi.engine.consequences import Consequence, Marked
 from kagzi.engine.processes.process import StepProcessDied
 from kagzi.engine.recording import Recorder
 from kagzi.engine.runner import runs_in_thread
-from kagzi.engine.running import MarkedStep, Reconciliation, RunningStep, StepOwner, StepTimeout
+from kagzi.engine.running import Limit, MarkedStep, Reconciliation, RunningStep, StepOwner, StepTimeout
 from kagzi.model.change import Change
 from kagzi.model.message import NewMessage, Posted
 from kagzi.model.step import OpenStep
@@ -65,7 +65,10 @@ class Once:
 
     def _begin(self, call: StepCall[Any]) -> None:
         attempt = self._recorder.attempt(call.step_id)
-        self._owner.launch(MarkedStep(self, call, attempt=attempt, started_at=self._owner.now(), mark=self._mark))
+        running = MarkedStep(self, call, attempt=attempt, started_at=self._owner.now(), mark=self._mark)
+        if self._recorder.was_begun(call.step_id):  # what did not happen has taken its time all the same
+            running.counts_from = call.asked_at
+        self._owner.launch(running)
 
     def _reconcile(self, call: StepCall[Any]) -> None:
         attempt = self._recorder.attempt(call.step_id)
@@ -90,7 +93,10 @@ class Once:
         if not self._owner.forget(running):
             return
         if running.reconciles and value is NOT_EXECUTED:
-            self._go_on(running, in_doubt=False)
+            if self._is_used_up(call):
+                self._owner.submit(*self._recorder.failure(running, Limit(0.0, "total").passed("step")))
+            else:
+                self._go_on(running, in_doubt=False)
             return
         try:
             written = self._recorder.result(running, value)
@@ -113,6 +119,11 @@ class Once:
                 self._owner.submit(*self._recorder.interruption(call, attempt=running.attempt, error=error))
             else:
                 self._go_on(running, in_doubt=True)
+
+    def _is_used_up(self, call: StepCall[Any]) -> bool:
+        """Whether the time for all executions of a step is over."""
+        total, since = call.options.total_timeout, call.asked_at
+        return total is not None and since is not None and self._owner.now() >= since + total
 
     def _go_on(self, running: RunningStep, *, in_doubt: bool) -> None:
         """Have the step executed, or asked about, like one that the body has just called: a worker that drains or a run

@@ -98,6 +98,10 @@ class Recorder:
         tries = self._tries.get(step_id)
         return 0 if tries is None else tries.earlier
 
+    def was_begun(self, step_id: str) -> bool:
+        """Whether an execution of the step has failed, or left it in doubt."""
+        return step_id in self._tries
+
     def is_in_doubt(self, step_id: str) -> bool:
         """Whether an execution of the step was begun under a mark, and nobody knows what became of it."""
         tries = self._tries.get(step_id)
