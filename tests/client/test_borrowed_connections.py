@@ -175,6 +175,8 @@ async def check_events(url: str, lend: Lend) -> None:
         async with lend(url) as (connection, commit, _):
             await kagzi.emit("paid", {"%s": ":x"}, key="ünï'\"%s $1", dedup_key="7", connection=connection)
             await kagzi.emit("paid", {"%s": ":x"}, key="ünï'\"%s $1", dedup_key="7", connection=connection)
+            with pytest.raises(ConflictError, match="event 'sent' was not emitted: event 'paid' with key"):
+                await kagzi.emit("sent", 1, dedup_key="7", connection=connection)
             waiting = [first]
             if "sqlite" not in url:  # there nobody else can write by now
                 waiting.append(await expect.start())

@@ -10,7 +10,7 @@ import pytest
 
 from kagzi.model.change import Change
 from kagzi.model.claim import Claim
-from kagzi.model.event import Awaiting, Enrolment, EventHandler, EventWait, Forgetting, PendingEvent
+from kagzi.model.event import Awaiting, Enrolment, EventHandler, EventWait, Forgetting, KeyTaken, PendingEvent
 from kagzi.model.message import Message
 from kagzi.model.run import MessageKind, WorkerKey
 from kagzi.model.step import StepKind, StepRecord
@@ -267,6 +267,22 @@ async def test_there_is_one_event_for_each_key(store: Store) -> None:
 
     assert len(await pending(store)) == 1
     assert len(await pending(store, "elsewhere")) == 1
+
+
+async def test_a_key_that_another_event_has_is_told(store: Store) -> None:
+    await store.emit([an_event(key="7", dedup_key="click")])
+    another = an_event("sent", key="7", dedup_key="click")
+    other_key = an_event(key="8", dedup_key="click")
+
+    same = await store.emit([an_event(key="7", dedup_key="click")])
+    taken = await store.emit([another, an_event("sent"), other_key])
+
+    assert same == []
+    assert sorted(taken, key=lambda each: each.event_id) == [
+        KeyTaken(event_id=each.event_id, name="paid", key="7")
+        for each in sorted((another, other_key), key=lambda each: each.event_id)
+    ]
+    assert [each.name for each in await pending(store)] == ["paid", "sent"]
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS.keys())

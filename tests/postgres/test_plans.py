@@ -68,6 +68,7 @@ STATEMENTS = {
     "answers": mail._ANSWERS,
     "value": mail._VALUE,
     "emit": events.EMIT,
+    "emitted before": events.TAKEN,
     "await events": events._AWAIT,
     "look for events": events._LOOK,
     "pending events": events._PENDING,

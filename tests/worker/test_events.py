@@ -11,6 +11,7 @@ import pytest
 
 from kagzi import (
     ConfigError,
+    ConflictError,
     Event,
     Kagzi,
     PayloadError,
@@ -178,6 +179,15 @@ async def test_a_value_that_the_code_can_not_read_raises_where_it_is_awaited(kag
         await until_waiting(handle)
         await kagzi.emit("invoice.paid", "a text")
         assert "event 'invoice.paid'" in await handle.result(timeout=30)
+
+
+async def test_a_dedup_key_that_another_event_has_is_a_conflict(kagzi: Kagzi) -> None:
+    async with kagzi:
+        for _ in range(2):
+            await kagzi.emit("paid", 1, key="inv-7", dedup_key="click")
+        for name, key in (("sent", "inv-7"), ("paid", None), ("paid", "inv-8")):
+            with pytest.raises(ConflictError, match=r"was not emitted: event 'paid' with key 'inv-7' has .* 'click'"):
+                await kagzi.emit(name, 1, key=key, dedup_key="click")
 
 
 async def test_a_wait_that_can_not_be_is_refused_at_the_call(kagzi: Kagzi) -> None:

@@ -198,8 +198,8 @@ class Kagzi(Registration, Operations):
         by your open transaction on it, if that commits, as with `options(connection=...)`. Workers do the rest, so
         whatever happens to this process, every run that waited gets it.
 
-        Raises PayloadError for a value that does not fit the event's type, OutcomeUnknown where the database could not
-        be reached in time.
+        Raises PayloadError for a value that does not fit the event's type, ConflictError where an event of another name
+        or key has the `dedup_key`, OutcomeUnknown where the database could not be reached in time.
         """
         borrowed = None if connection is None else borrow(connection)
         await events.emit(self._open_link(), event, value, key=key, dedup_key=dedup_key, connection=borrowed)

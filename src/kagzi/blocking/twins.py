@@ -68,7 +68,8 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         commits, as with `Kagzi.options(connection=...)`; the run can write nothing until then, so send last.
 
         Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
-        not fit the signal's type, OutcomeUnknown where the database could not be reached in time.
+        not fit the signal's type, ConflictError where another signal or update has the `dedup_key`, OutcomeUnknown
+        where the database could not be reached in time.
         """
         self._bridge.call(
             "WorkflowHandle.signal",
@@ -560,8 +561,8 @@ class Kagzi(ApplicationTwin):
         by your open transaction on it, if that commits, as with `options(connection=...)`. Workers do the rest, so
         whatever happens to this process, every run that waited gets it.
 
-        Raises PayloadError for a value that does not fit the event's type, OutcomeUnknown where the database could not
-        be reached in time.
+        Raises PayloadError for a value that does not fit the event's type, ConflictError where an event of another name
+        or key has the `dedup_key`, OutcomeUnknown where the database could not be reached in time.
         """
         self._bridge.call(
             "Kagzi.emit", lambda: self._original.emit(event, value, key=key, dedup_key=dedup_key, connection=connection)

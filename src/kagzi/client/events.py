@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from kagzi.authoring.events import Event, as_event, as_key
 from kagzi.authoring.names import ID_LIMIT, check_name
 from kagzi.client.insisting import insist
 from kagzi.client.link import Link
+from kagzi.errors import ConflictError
 from kagzi.ids import new_id
-from kagzi.model.event import Enrolment, NewEvent
+from kagzi.model.event import Enrolment, KeyTaken, NewEvent
 from kagzi.store.borrowed.protocol import Borrowed
 
 
@@ -26,23 +28,35 @@ async def emit(
 
     All that follows from it is for workers.
 
-    Raises PayloadError, OutcomeUnknown, or what `emit_within` raises.
+    Raises PayloadError, ConflictError, OutcomeUnknown, or what `emit_within` raises.
     """
     new = _new(link, as_event(event), value, key=key, dedup_key=dedup_key)
     if connection is not None:
-        await link.store.emit_within(connection, [new])
+        _check(new, await link.store.emit_within(connection, [new]))
         return
 
-    async def write() -> None:
+    async def write() -> list[KeyTaken]:
         await _enroll(link)
-        await link.store.emit([new])
+        return await link.store.emit([new])
 
-    await insist(
+    taken = await insist(
         link,
         write,
         unknown=f"event {new.name!r} may or may not have been emitted. Where it must not be so twice, emit it with "
         "a dedup_key, and again with the same.",
     )
+    _check(new, taken)
+
+
+def _check(new: NewEvent, taken: Sequence[KeyTaken]) -> None:
+    for other in taken:
+        raise ConflictError(
+            f"event {new.name!r} was not emitted: event {other.name!r}"
+            + (f" with key {other.key!r}" if other.key else "")
+            + f" has the dedup_key {new.dedup_key!r}. Give each its own, such as {f'{new.name}:{new.dedup_key}'!r}.",
+            id=new.dedup_key or "",
+            run_id="",
+        )
 
 
 def _new(link: Link, event: Event[Any], value: Any, *, key: str | None, dedup_key: str | None) -> NewEvent:

@@ -75,7 +75,8 @@ class WorkflowHandle(Generic[R]):
         commits, as with `Kagzi.options(connection=...)`; the run can write nothing until then, so send last.
 
         Raises RunClosed where the run has ended, RunNotFound where there is none, PayloadError for a value that does
-        not fit the signal's type, OutcomeUnknown where the database could not be reached in time.
+        not fit the signal's type, ConflictError where another signal or update has the `dedup_key`, OutcomeUnknown
+        where the database could not be reached in time.
         """
         borrowed = None if connection is None else borrow(connection)
         await messages.signal(self._link, self._run_id, signal, value, dedup_key=dedup_key, connection=borrowed)

@@ -27,6 +27,14 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     dedup_key: str | None = None
 
 
+class KeyTaken(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event that was not stored, as one of another name or key, which are given here, has its dedup_key."""
+
+    event_id: str
+    name: str
+    key: str
+
+
 class EventWait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A wait of a run, by the identity that it has in the body, for events of a `name`.
 

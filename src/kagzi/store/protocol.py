@@ -15,7 +15,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, NewEvent, PendingEvent
+from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, KeyTaken, NewEvent, PendingEvent
 from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
@@ -140,7 +140,7 @@ class Store(Protocol):
         Raises as `start_within` does.
         """
 
-    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> None:
+    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> list[KeyTaken]:
         """Store events as `emit` does, on a caller's connection: they come once the caller commits (P3).
 
         Raises as `start_within` does.
@@ -219,8 +219,11 @@ class Store(Protocol):
 
     # -- events ------------------------------------------------------------------------------------------------
 
-    async def emit(self, new: Sequence[NewEvent]) -> None:
-        """Store events, in one commit; those whose event_id or dedup_key is there already are not stored again."""
+    async def emit(self, new: Sequence[NewEvent]) -> list[KeyTaken]:
+        """Store events, in one commit; those whose event_id or dedup_key is there already are not stored again.
+
+        Answers which of them are others than the ones that have their dedup_key.
+        """
 
     async def await_events(self, runs: Sequence[Awaiting]) -> int:
         """Note what events runs wait for, fenced as by `commit`, and give those that fit to the waits.

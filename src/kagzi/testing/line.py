@@ -14,7 +14,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Applied, Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, NewEvent, PendingEvent
+from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, KeyTaken, NewEvent, PendingEvent
 from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
@@ -104,8 +104,8 @@ class Line:
     async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
         return await self._ask(self._store.post_within, borrowed, messages)
 
-    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> None:
-        await self._ask(self._store.emit_within, borrowed, new)
+    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> list[KeyTaken]:
+        return await self._ask(self._store.emit_within, borrowed, new)
 
     async def claim(self, request: ClaimRequest) -> Claimed:
         """Claim from every queue that something was started on; the answer leaves out when to look again."""
@@ -163,9 +163,9 @@ class Line:
     async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
         return await self._ask(self._store.forsaken, namespace, limit=limit)
 
-    async def emit(self, new: Sequence[NewEvent]) -> None:
+    async def emit(self, new: Sequence[NewEvent]) -> list[KeyTaken]:
         self.writes += 1
-        await self._ask(self._store.emit, new)
+        return await self._ask(self._store.emit, new)
 
     async def await_events(self, runs: Sequence[Awaiting]) -> int:
         self.writes += 1

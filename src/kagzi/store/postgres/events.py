@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from kagzi.model.event import (
     Awaiting,
@@ -13,12 +14,13 @@ from kagzi.model.event import (
     EventHandler,
     Forgetting,
     Forgotten,
+    KeyTaken,
     NewEvent,
     PendingEvent,
 )
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import array_text, rows_json
-from kagzi.store.postgres.connections import Connections
+from kagzi.store.postgres.connections import Connections, Row
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_EVENT, TELL_MAIL
 
 _EMIT = f"""
@@ -31,11 +33,21 @@ WITH stored AS (
     ON CONFLICT DO NOTHING
     RETURNING event_id
 )
-SELECT (SELECT {TELL_EVENT} FROM stored LIMIT 1)
+SELECT (SELECT count(*) FROM stored), (SELECT {TELL_EVENT} FROM stored LIMIT 1)
 """
 
 EMIT = _EMIT.replace("WITHIN", "false")
 EMIT_WITHIN = _EMIT.replace("WITHIN", "true")
+
+# A statement of its own after the insert: it must see what was committed while the insert waited.
+TAKEN = """
+SELECT n.event_id::text AS event_id, e.name AS name, e.key AS key
+FROM json_to_recordset($1::json) AS n (event_id uuid, namespace text, name text, key text, dedup_key text)
+CROSS JOIN LATERAL (
+    SELECT o.name, o.key FROM {schema}.events AS o WHERE o.namespace = n.namespace AND o.dedup_key = n.dedup_key
+) AS e
+WHERE (e.name, e.key) <> (n.name, n.key)
+"""
 
 # What fits a wait and its run has not received before. A wait that began before the run was given the event may get it
 # as well: several branches of a run can wait for one.
@@ -307,6 +319,7 @@ class Events:
     def __init__(self, connections: Connections, names: Names) -> None:
         self._connections = connections
         self._emit = names.fill(EMIT)
+        self._taken = names.fill(TAKEN)
         self._await = names.fill(_AWAIT)
         self._look = names.fill(_LOOK)
         self._pending = names.fill(_PENDING)
@@ -314,10 +327,14 @@ class Events:
         self._enroll = names.fill(_ENROLL)
         self._forget = names.fill(_FORGET)
 
-    async def emit(self, events: Sequence[NewEvent]) -> None:
-        """One trip."""
-        if events:
-            await self._connections.fetch(self._emit, rows_json(events))
+    async def emit(self, events: Sequence[NewEvent]) -> list[KeyTaken]:
+        """One trip, or two where some were there already."""
+        if not events:
+            return []
+        stored = (await self._connections.fetch(self._emit, rows_json(events)))[0][0]
+        if stored == len(events):
+            return []
+        return [taken_by(row) for row in await self._connections.fetch(self._taken, rows_json(events))]
 
     async def await_events(self, runs: Sequence[Awaiting]) -> int:
         """Two trips, one where nothing is waited for any more."""
@@ -374,3 +391,8 @@ class Events:
         gone, looked, *last = rows[0]
         cursor = (last[0], last[1]) if looked >= forgetting.batch else None
         return Forgotten(cursor=cursor, more=gone >= forgetting.batch)
+
+
+def taken_by(row: Row | tuple[Any, ...]) -> KeyTaken:
+    """An answer, from a row of TAKEN."""
+    return KeyTaken(event_id=row[0], name=row[1], key=row[2])

@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from kagzi.errors import ConfigError, StoreUnavailable
-from kagzi.model.event import NewEvent
+from kagzi.model.event import KeyTaken, NewEvent
 from kagzi.model.message import NewMessage, Posted
 from kagzi.model.run import NewRun, Started
 from kagzi.store.borrowed.protocol import Borrowed, Dialect, Row
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import rows_json
-from kagzi.store.postgres.events import EMIT_WITHIN
+from kagzi.store.postgres.events import EMIT_WITHIN, TAKEN, taken_by
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE
 from kagzi.store.postgres.mail import POST, possible, posted_by
 from kagzi.store.postgres.start import MANY_RARE, identity
@@ -52,6 +52,7 @@ class Within:
         self._there = names.fill(_within(_THERE))
         self._post = names.fill(_within(POST))
         self._emit = names.fill(_within(EMIT_WITHIN))
+        self._taken = names.fill(_within(TAKEN))
         self._schema = names.schema
 
     async def start(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
@@ -81,10 +82,14 @@ class Within:
         wanted = possible(messages)
         return posted_by(messages, await self._execute(borrowed, self._post, rows_json(wanted)) if wanted else ())
 
-    async def emit(self, borrowed: Borrowed, events: Sequence[NewEvent]) -> None:
-        """One trip."""
-        if events:
-            await self._execute(borrowed, self._emit, rows_json(events))
+    async def emit(self, borrowed: Borrowed, events: Sequence[NewEvent]) -> list[KeyTaken]:
+        """One trip, or two where some were there already."""
+        if not events:
+            return []
+        stored = (await self._execute(borrowed, self._emit, rows_json(events)))[0][0]
+        if stored == len(events):
+            return []
+        return [taken_by(row) for row in await self._execute(borrowed, self._taken, rows_json(events))]
 
     async def _execute(self, borrowed: Borrowed, sql: str, rows: str) -> list[Row]:
         if borrowed.dialect is not Dialect.POSTGRESQL:

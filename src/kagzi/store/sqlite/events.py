@@ -15,6 +15,7 @@ from kagzi.model.event import (
     EventWait,
     Forgetting,
     Forgotten,
+    KeyTaken,
     NewEvent,
     PendingEvent,
 )
@@ -54,6 +55,7 @@ class Sweep(NamedTuple):
 
 
 EVENT_INSERTED = "INSERT INTO events (event_id, namespace, name, key, payload, call, dedup_key, at)"
+_BY_DEDUP_KEY = "SELECT e.name, e.key FROM events AS e WHERE e.namespace = ? AND e.dedup_key = ?"
 _EMIT = f"{EVENT_INSERTED} VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 _OWNED = """
@@ -149,9 +151,23 @@ def event_row(event: NewEvent, now: int) -> tuple[Any, ...]:
     return (event.event_id, event.namespace, *content, event.dedup_key, now)
 
 
-def _emit(session: Session, events: Sequence[NewEvent]) -> None:
+def _emit(session: Session, events: Sequence[NewEvent]) -> list[KeyTaken]:
+    taken: list[KeyTaken] = []
     for event in events:
-        session.event |= session.write(_EMIT, event_row(event, session.now)) > 0
+        if session.write(_EMIT, event_row(event, session.now)):
+            session.event = True
+        else:
+            taken += taken_by(event, session.rows(_BY_DEDUP_KEY, (event.namespace, event.dedup_key)))
+    return taken
+
+
+def taken_by(event: NewEvent, there: Sequence[tuple[Any, ...]]) -> list[KeyTaken]:
+    """An answer about an event that was not stored; `there` is what has its dedup_key."""
+    return [
+        KeyTaken(event_id=event.event_id, name=name, key=key)
+        for name, key in there
+        if (name, key) != (event.name, event.key)
+    ]
 
 
 def _await(session: Session, runs: Sequence[Awaiting]) -> int:

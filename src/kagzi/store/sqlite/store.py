@@ -15,7 +15,7 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, Expired, Expiry
 from kagzi.model.change import Change, Committed
 from kagzi.model.child import LeftBehind
 from kagzi.model.claim import Claim, Claimed, ClaimRequest
-from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, NewEvent, PendingEvent
+from kagzi.model.event import Awaiting, Distributed, Enrolment, Forgetting, Forgotten, KeyTaken, NewEvent, PendingEvent
 from kagzi.model.forking import Forked, ForkOrder
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted
 from kagzi.model.pausing import PauseAnswer, PauseOrder, ResumeOrder
@@ -144,8 +144,8 @@ class SqliteStore:
     async def post_within(self, borrowed: Borrowed, messages: Sequence[NewMessage]) -> list[Posted]:
         return await self._within.post(borrowed, messages)
 
-    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> None:
-        await self._within.emit(borrowed, new)
+    async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> list[KeyTaken]:
+        return await self._within.emit(borrowed, new)
 
     # -- mailboxes ---------------------------------------------------------------------------------------------
 
@@ -187,9 +187,8 @@ class SqliteStore:
 
     # -- events ------------------------------------------------------------------------------------------------
 
-    async def emit(self, new: Sequence[NewEvent]) -> None:
-        if new:
-            await self._write(events.EMIT, new)
+    async def emit(self, new: Sequence[NewEvent]) -> list[KeyTaken]:
+        return await self._write(events.EMIT, new) if new else []
 
     async def await_events(self, runs: Sequence[Awaiting]) -> int:
         return await self._write(events.AWAIT, runs) if runs else 0

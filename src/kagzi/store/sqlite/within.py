@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from kagzi.errors import ConfigError
-from kagzi.model.event import NewEvent
+from kagzi.model.event import KeyTaken, NewEvent
 from kagzi.model.message import NewMessage, Posted, PostOutcome
 from kagzi.model.run import TERMINAL, NewRun, Started
 from kagzi.store.borrowed.protocol import Borrowed, Dialect
 from kagzi.store.sqlite.address import MEMORY
-from kagzi.store.sqlite.events import EVENT_INSERTED, event_row
+from kagzi.store.sqlite.events import EVENT_INSERTED, event_row, taken_by
 from kagzi.store.sqlite.mail import met
 from kagzi.store.sqlite.rows import RUN_STATUSES, word
 from kagzi.store.sqlite.start import INSERTED, new_row
@@ -20,6 +20,7 @@ from kagzi.store.sqlite.times import later, micros, moment
 
 _START = f"{INSERTED} VALUES ({', '.join(f'${place}' for place in range(1, 18))}) ON CONFLICT DO NOTHING"
 _EMIT = f"{EVENT_INSERTED} VALUES ({', '.join(f'${place}' for place in range(1, 9))}) ON CONFLICT DO NOTHING"
+_BY_DEDUP_KEY = "SELECT e.name, e.key FROM events AS e WHERE e.namespace = $1 AND e.dedup_key = $2"
 _THERE = """
 SELECT r.run_id, r.workflow, r.input FROM workflow_runs AS r WHERE r.run_id = $1
 UNION ALL
@@ -62,12 +63,17 @@ class Within:
         now = micros(self._clock())
         return [await self._post_one(borrowed, message, now) for message in messages]
 
-    async def emit(self, borrowed: Borrowed, events: Sequence[NewEvent]) -> None:
-        """One statement for each event."""
+    async def emit(self, borrowed: Borrowed, events: Sequence[NewEvent]) -> list[KeyTaken]:
+        """One statement for each event, and another where it has a dedup_key."""
         await self._check(borrowed)
         now = micros(self._clock())
+        taken: list[KeyTaken] = []
         for event in events:
             await borrowed.execute(_EMIT, *event_row(event, now))
+            if event.dedup_key is not None:
+                there = await borrowed.execute(_BY_DEDUP_KEY, event.namespace, event.dedup_key)
+                taken += taken_by(event, there)
+        return taken
 
     async def _start_one(self, borrowed: Borrowed, run: NewRun, now: int) -> Started:
         due = later(now, run.delay_s) if run.available_at is None else micros(run.available_at)
