@@ -151,6 +151,21 @@ async def test_an_event_that_is_not_distributed_yet_counts_only_for_who_looks_ba
     assert (len(await came_to(store, late)), len(await came_to(store, early))) == (0, 1)
 
 
+async def test_the_first_event_is_the_one_that_came_first_whoever_has_emitted_it(
+    store: Store, worker: WorkerKey
+) -> None:
+    """P7: the clock of who emits is in the event's id, and decides nothing."""
+    claim = await start_and_claim(store, worker)
+    await await_events(store, claim, a_wait())
+    by_a_slow_clock, by_a_fast_clock = an_event(payload="late"), an_event(payload="early")
+
+    await store.emit([by_a_fast_clock])
+    await store.emit([by_a_slow_clock])
+    await distribute(store)
+
+    assert [each.payload for each in await came_to(store, claim)] == ["early"]
+
+
 async def test_waits_that_look_back_get_each_event_once(store: Store, worker: WorkerKey) -> None:
     claim = await start_and_claim(store, worker)
     for number in range(3):

@@ -129,7 +129,7 @@ WITH pending AS MATERIALIZED (
     ) AS e
 ),
 fitting AS MATERIALIZED (
-    SELECT e.event_id, e.payload, w.run_id, w.step_id, w.looks_back
+    SELECT e.event_id, e.payload, e.at, w.run_id, w.step_id, w.looks_back
     FROM pending AS e
     CROSS JOIN LATERAL (
         SELECT w.run_id, w.step_id, w.lookback > interval '0' AS looks_back FROM {{schema}}.event_waits AS w
@@ -143,7 +143,7 @@ found AS MATERIALIZED (
     SELECT f.run_id, f.step_id, g.event_id, g.payload
     FROM (
         SELECT DISTINCT ON (run_id, step_id) run_id, step_id, event_id, payload, looks_back
-        FROM fitting ORDER BY run_id, step_id, event_id
+        FROM fitting ORDER BY run_id, step_id, at  -- ids bear the times of those who emit
     ) AS f
     CROSS JOIN LATERAL (
         SELECT f.event_id, f.payload WHERE NOT f.looks_back
