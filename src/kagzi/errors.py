@@ -133,18 +133,26 @@ class RunNotFound(KagziError):
 
 
 class RunClosed(KagziError):
-    """The run has ended, so it takes no more messages; or `is_ending`: it was asked to end, so it is not paused."""
+    """The run has ended, so it takes no more messages; or `is_ending`: it was asked to end, so it is not paused; or
+    `is_unanswered`: it got the update before it ended, and has not answered it."""
 
-    def __init__(self, run_id: str, status: str, *, is_ending: bool = False) -> None:
+    def __init__(self, run_id: str, status: str, *, is_ending: bool = False, is_unanswered: bool = False) -> None:
         self.run_id = run_id
         self.status = status
         self.is_ending = is_ending
-        super().__init__(
-            f"run {run_id} was asked to end ({status}), so it can't be paused. What it still does is bounded by "
-            "KAGZI_CANCEL_GRACE; `terminate` ends it at once."
-            if is_ending
-            else f"run {run_id} has ended ({status}) and takes no more messages."
-        )
+        self.is_unanswered = is_unanswered
+        told = f"run {run_id} has ended ({status}) and takes no more messages."
+        if is_ending:
+            told = (
+                f"run {run_id} was asked to end ({status}), so it can't be paused. What it still does is bounded by "
+                "KAGZI_CANCEL_GRACE; `terminate` ends it at once."
+            )
+        elif is_unanswered:
+            told = (
+                f"run {run_id} has ended ({status}) without a reply to the update. Whether its body had received it is "
+                "in `history()`; what it had not is in `describe().undelivered`."
+            )
+        super().__init__(told)
 
 
 class WorkerNotFound(KagziError):

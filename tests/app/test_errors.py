@@ -148,6 +148,7 @@ def test_parked_passes_by_whoever_catches_exceptions() -> None:
         (VersionNotFound("order", 3, known=(2, 1)), ["'order'", "no version 3", "1, 2", "Register version 3"]),
         (RunNotFound("01a2"), ["'01a2'", "database URL"]),
         (RunClosed("01a2", "FAILED"), ["01a2", "FAILED", "no more messages"]),
+        (RunClosed("01a2", "FAILED", is_unanswered=True), ["01a2", "FAILED", "without a reply", "undelivered"]),
         (WorkflowFailed("01a2", "order", CAUSE), ["01a2", "'order'", "ConnectionError: refused"]),
         (WorkflowCancelled("01a2", "duplicate"), ["01a2", "duplicate"]),
         (StepFailed("charge", CAUSE), ["'charge'", "ConnectionError: refused"]),

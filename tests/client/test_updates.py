@@ -78,10 +78,11 @@ async def test_a_run_that_ends_without_a_reply_closes_the_update(kagzi: Kagzi) -
     handle = await deaf.start()
     waiting = asyncio.create_task(handle.update(APPROVE, Decision("Ada", True)))
     async with kagzi.create_worker():
-        with pytest.raises(RunClosed, match="COMPLETED"):
+        with pytest.raises(RunClosed, match=r"ended \(COMPLETED\) without a reply") as unanswered:
             await waiting
-        with pytest.raises(RunClosed, match="COMPLETED"):
+        with pytest.raises(RunClosed, match=r"ended \(COMPLETED\) and takes no more") as closed:
             await handle.update(APPROVE, Decision("Ada", True))
+    assert (unanswered.value.is_unanswered, closed.value.is_unanswered) == (True, False)
     with pytest.raises(RunNotFound):
         await kagzi.handle("01997e00-0000-7000-8000-00000000c0de").update(APPROVE, Decision("Ada", True))
     with pytest.raises(RunNotFound):

@@ -112,7 +112,7 @@ class Replies:
             if answered.reply is not None:
                 waiter.set_result(answered.reply)
             else:
-                waiter.set_exception(RunClosed(answered.run_id, answered.status.value))
+                waiter.set_exception(RunClosed(answered.run_id, answered.status.value, is_unanswered=True))
 
     def _fail(self, error: Exception) -> None:
         for waiters in list(self._waiters.values()):
