@@ -163,3 +163,25 @@ async def test_what_a_run_has_not_received_is_listed_with_it(kagzi: Kagzi) -> No
     (left,) = (await handle.describe()).undelivered
     assert (left.kind, left.name, left.value) == ("SIGNAL", "added", "a cup")
     assert (await kagzi.find_runs(limit=1))[0].undelivered == ()
+
+
+async def test_a_handle_reaches_its_run_in_the_namespace_in_which_it_was_started(kagzi: Kagzi) -> None:
+    cart = a_cart(kagzi).options(id="cart-7", namespace="theirs")
+
+    handle = await cart.signal_with_start(ADDED, "a book", "Ada")
+    again = await cart.signal_with_start(ADDED, "a pen", "Ada")
+    await handle.signal(ADDED, "a cup")
+    with pytest.raises(TimeoutError):
+        await handle.update(Update("count", str, int), "all", timeout=0.01)
+    await handle.pause("for lunch")
+    assert (await handle.describe()).pause_reason == "for lunch"
+    await handle.resume()
+    await handle.cancel()
+    assert await handle.status() == "CANCELLED"
+    await handle.retry()
+
+    assert again.run_id == handle.run_id
+    assert await handle.status() == "PENDING"
+    assert await values(handle) == ["a book", "a pen", "a cup", "all"]
+    with pytest.raises(RunNotFound):
+        await kagzi.signal("cart-7", ADDED, "a lamp")

@@ -13,7 +13,7 @@ from kagzi.store.chains import at_the_end
 _REASON_LIMIT = 10_000
 
 
-async def cancel(link: Link, run_id: RunId, *, reason: str | None, at_once: bool = False) -> None:
+async def cancel(link: Link, run_id: RunId, *, namespace: str, reason: str | None, at_once: bool = False) -> None:
     """Have a run end, by asking its body or `at_once`; returns once that is durable. Idempotent.
 
     Raises RunClosed where it had ended otherwise before, RunNotFound, TypeError or StoreUnavailable.
@@ -21,7 +21,7 @@ async def cancel(link: Link, run_id: RunId, *, reason: str | None, at_once: bool
     error = encode_error(cancelled_error(checked_reason(reason, of="a cancellation")))
 
     async def ask(which: RunId) -> CancelAnswer:
-        order = CancelOrder(namespace=link.settings.namespace, run_id=which, error=error, at_once=at_once)
+        order = CancelOrder(namespace=namespace, run_id=which, error=error, at_once=at_once)
         return (await link.store.cancel([order]))[0]
 
     answer = await at_the_end(link.store, run_id, ask, has_ended=_has_ended)

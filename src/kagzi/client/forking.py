@@ -52,7 +52,7 @@ class _Source:
     steps: list[StoredStep]
 
 
-async def fork(link: Link, run_id: RunId, request: ForkRequest) -> tuple[RunId, Definition | None]:
+async def fork(link: Link, run_id: RunId, request: ForkRequest, *, namespace: str) -> tuple[RunId, Definition | None]:
     """Start a run with the history of another up to a step; returns once that is durable.
 
     Raises RunNotFound, ValueError for a step that is not there, ConflictError where the id is taken, PayloadError,
@@ -61,7 +61,7 @@ async def fork(link: Link, run_id: RunId, request: ForkRequest) -> tuple[RunId, 
     request.check()
     fresh = RunId(new_id())
     for _ in range(_TRIES):
-        source = await _read(link, run_id)
+        source = await _read(link, run_id, namespace=namespace)
         definition, version = await _version(link, source.run, request)
         order = await _order(link, source, request, fresh, definition=definition, version=version)
         answer = await _insist(link, order)
@@ -77,10 +77,10 @@ async def fork(link: Link, run_id: RunId, request: ForkRequest) -> tuple[RunId, 
     raise OutcomeUnknown(f"run {run_id} began another attempt each time that it was to be forked. Fork it again.")
 
 
-async def _read(link: Link, run_id: RunId) -> _Source:
+async def _read(link: Link, run_id: RunId, *, namespace: str) -> _Source:
     claims = await link.store.recall([run_id]) if is_id(run_id) else []
     run = await link.store.get(run_id)
-    if run is None or not claims or run.namespace != link.settings.namespace:
+    if run is None or not claims or run.namespace != namespace:
         raise RunNotFound(run_id)
     return _Source(run=run, claim=claims[0], steps=await link.store.steps(run_id))
 

@@ -30,8 +30,17 @@ U = TypeVar("U")
 class WorkflowHandle(Generic[R]):
     """A run: wait for its result, look at it."""
 
-    def __init__(self, link: Link, run_id: RunId, definition: Definition | None, *, is_certain: bool = True) -> None:
+    def __init__(
+        self,
+        link: Link,
+        run_id: RunId,
+        definition: Definition | None,
+        *,
+        is_certain: bool = True,
+        namespace: str | None = None,
+    ) -> None:
         self._app = link
+        self._namespace = namespace or link.settings.namespace
         self._run_id = run_id
         self._is_certain = is_certain
         self._definition = definition
@@ -79,7 +88,15 @@ class WorkflowHandle(Generic[R]):
         where the database could not be reached in time.
         """
         borrowed = None if connection is None else borrow(connection)
-        await messages.signal(self._link, self._run_id, signal, value, dedup_key=dedup_key, connection=borrowed)
+        await messages.signal(
+            self._link,
+            self._run_id,
+            signal,
+            value,
+            namespace=self._namespace,
+            dedup_key=dedup_key,
+            connection=borrowed,
+        )
 
     async def cancel(self, reason: str | None = None) -> None:
         """Have the run cancelled; returns once that is certain, which is before it has ended.
@@ -91,7 +108,7 @@ class WorkflowHandle(Generic[R]):
         Idempotent: a run that was cancelled before stays so, with its first reason. Raises RunClosed where it had ended
         without being asked to, RunNotFound where there is none.
         """
-        await cancelling.cancel(self._link, self._run_id, reason=reason)
+        await cancelling.cancel(self._link, self._run_id, namespace=self._namespace, reason=reason)
 
     async def terminate(self, reason: str | None = None) -> None:
         """Make the run CANCELLED now, without asking its body: nothing of it is executed any more, no `finally` either.
@@ -99,7 +116,7 @@ class WorkflowHandle(Generic[R]):
         A step that is being executed is stopped once its worker hears of it, with its next heartbeat at the latest.
         Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
         """
-        await cancelling.cancel(self._link, self._run_id, reason=reason, at_once=True)
+        await cancelling.cancel(self._link, self._run_id, namespace=self._namespace, reason=reason, at_once=True)
 
     async def retry(self) -> None:
         """Have a run that is FAILED or CANCELLED go on, in a new attempt; returns once that is certain.
@@ -111,7 +128,7 @@ class WorkflowHandle(Generic[R]):
         Raises ConflictError where the run was completed or has not ended, RunNotFound where there is none,
         OutcomeUnknown where the database could not be reached in time.
         """
-        await retrying.retry(self._link, self._run_id)
+        await retrying.retry(self._link, self._run_id, namespace=self._namespace)
 
     async def pause(self, reason: str | None = None) -> None:
         """Have the run rest until `resume`; returns once that is certain, which may be before it rests.
@@ -124,7 +141,7 @@ class WorkflowHandle(Generic[R]):
         Idempotent: the first reason stays. Raises RunClosed where the run has ended or was asked to, RunNotFound where
         there is none, OutcomeUnknown where the database could not be reached in time.
         """
-        await pausing.pause(self._link, self._run_id, reason=reason)
+        await pausing.pause(self._link, self._run_id, namespace=self._namespace, reason=reason)
 
     async def resume(self) -> None:
         """Let the run go on after `pause`: what has come meanwhile is seen at once, timers are as they were.
@@ -132,7 +149,7 @@ class WorkflowHandle(Generic[R]):
         Idempotent, also for a run that was not paused. Raises RunClosed where it has ended, RunNotFound where there is
         none, OutcomeUnknown where the database could not be reached in time.
         """
-        await pausing.resume(self._link, self._run_id)
+        await pausing.resume(self._link, self._run_id, namespace=self._namespace)
 
     async def fork(
         self,
@@ -156,8 +173,8 @@ class WorkflowHandle(Generic[R]):
         be reached in time.
         """
         request = ForkRequest(at_step=at_step, input=input, results=set, id=id, version=version)
-        run_id, definition = await fork(self._link, self._run_id, request)
-        return WorkflowHandle(self._app, run_id, definition or self._definition)
+        run_id, definition = await fork(self._link, self._run_id, request, namespace=self._namespace)
+        return WorkflowHandle(self._app, run_id, definition or self._definition, namespace=self._namespace)
 
     async def update(
         self, update: Update[T, U], value: T, *, timeout: Duration | None = None, dedup_key: str | None = None
@@ -169,7 +186,15 @@ class WorkflowHandle(Generic[R]):
         PayloadError for a value that does not fit the update's type, TimeoutError when the timeout passes.
         """
         limit = None if timeout is None else as_duration(timeout, what="timeout")
-        sent = messages.update(self._link, self._run_id, update, value, timeout=limit, dedup_key=dedup_key)
+        sent = messages.update(
+            self._link,
+            self._run_id,
+            update,
+            value,
+            namespace=self._namespace,
+            timeout=limit,
+            dedup_key=dedup_key,
+        )
         return cast(U, await sent)
 
     async def value(self, key: str, *, type: Any = Any) -> Any:  # noqa: A002 - the public name

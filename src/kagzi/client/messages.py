@@ -24,6 +24,7 @@ async def signal(
     sent: Signal[Any],
     value: Any,
     *,
+    namespace: str,
     dedup_key: str | None = None,
     connection: Borrowed | None = None,
 ) -> None:
@@ -31,7 +32,7 @@ async def signal(
 
     Raises RunClosed, RunNotFound, PayloadError or OutcomeUnknown.
     """
-    message = _new(link, first_message(link, sent, value), run_id=run_id, dedup_key=dedup_key)
+    message = _new(first_message(link, sent, value), namespace=namespace, run_id=run_id, dedup_key=dedup_key)
     posted = await post(link, message, connection=connection)
     _check(posted, message, which=run_id)
 
@@ -50,11 +51,11 @@ async def signal_by_id(
     Raises as `signal` does.
     """
     check_name(which, what="the id of a run", limit=ID_LIMIT)
-    first = first_message(link, sent, value)
-    message = _new(link, first, own_id=which, dedup_key=dedup_key)
+    first, namespace = first_message(link, sent, value), link.settings.namespace
+    message = _new(first, namespace=namespace, own_id=which, dedup_key=dedup_key)
     posted = await post(link, message, connection=connection)
     if posted.outcome is PostOutcome.NOT_FOUND and is_id(which):
-        message = _new(link, first, run_id=RunId(which), dedup_key=dedup_key)
+        message = _new(first, namespace=namespace, run_id=RunId(which), dedup_key=dedup_key)
         posted = await post(link, message, connection=connection)
     _check(posted, message, which=which)
 
@@ -65,6 +66,7 @@ async def update(
     sent: Update[Any, Any],
     value: Any,
     *,
+    namespace: str,
     timeout: timedelta | None,
     dedup_key: str | None,
 ) -> Any:
@@ -78,7 +80,7 @@ async def update(
     payload = link.payloads.shape(sent.type).encode(value, where=where)
     reply_shape = link.payloads.shape(sent.reply_type)
     first = FirstMessage(kind=MessageKind.UPDATE, name=sent.name, payload=payload)
-    message = _new(link, first, run_id=run_id, dedup_key=dedup_key)
+    message = _new(first, namespace=namespace, run_id=run_id, dedup_key=dedup_key)
     limit_s = None if timeout is None else timeout.total_seconds()
     try:
         async with asyncio.timeout(limit_s):
@@ -102,12 +104,17 @@ def first_message(link: Link, sent: Signal[Any], value: Any) -> FirstMessage:
 
 
 def _new(
-    link: Link, message: FirstMessage, *, dedup_key: str | None, run_id: RunId | None = None, own_id: str | None = None
+    message: FirstMessage,
+    *,
+    namespace: str,
+    dedup_key: str | None,
+    run_id: RunId | None = None,
+    own_id: str | None = None,
 ) -> NewMessage:
     # With a key of ours where none was given: a post whose answer was lost is made again under the same (P4).
     key = f"kagzi:{new_id()}" if dedup_key is None else dedup_key
     return NewMessage(
-        namespace=link.settings.namespace,
+        namespace=namespace,
         kind=message.kind,
         name=message.name,
         run_id=run_id,

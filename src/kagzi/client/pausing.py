@@ -11,7 +11,7 @@ from kagzi.model.run import RunId, RunStatus
 from kagzi.store.chains import at_the_end
 
 
-async def pause(link: Link, run_id: RunId, *, reason: str | None) -> None:
+async def pause(link: Link, run_id: RunId, *, namespace: str, reason: str | None) -> None:
     """Have a run rest; returns once that is durable. Idempotent.
 
     Raises RunClosed, RunNotFound, TypeError, OutcomeUnknown or StoreUnavailable.
@@ -19,7 +19,7 @@ async def pause(link: Link, run_id: RunId, *, reason: str | None) -> None:
     told = checked_pause_reason(reason)
 
     async def ask(which: RunId) -> PauseAnswer:
-        order = PauseOrder(namespace=link.settings.namespace, run_id=which, reason=told)
+        order = PauseOrder(namespace=namespace, run_id=which, reason=told)
         (answer,) = await insist(
             link,
             lambda: link.store.pause([order]),
@@ -30,14 +30,14 @@ async def pause(link: Link, run_id: RunId, *, reason: str | None) -> None:
     _check(run_id, await at_the_end(link.store, run_id, ask, has_ended=_is_closed))
 
 
-async def resume(link: Link, run_id: RunId) -> None:
+async def resume(link: Link, run_id: RunId, *, namespace: str) -> None:
     """Let a run go on; returns once that is durable. Idempotent.
 
     Raises RunClosed, RunNotFound, OutcomeUnknown or StoreUnavailable.
     """
 
     async def ask(which: RunId) -> PauseAnswer:
-        order = ResumeOrder(namespace=link.settings.namespace, run_id=which)
+        order = ResumeOrder(namespace=namespace, run_id=which)
         (answer,) = await insist(
             link,
             lambda: link.store.resume([order]),

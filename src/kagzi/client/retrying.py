@@ -9,7 +9,7 @@ from kagzi.model.reopening import ReopenOrder, ReopenOutcome
 from kagzi.model.run import TERMINAL, RunId, RunStatus
 
 
-async def retry(link: Link, run_id: RunId) -> None:
+async def retry(link: Link, run_id: RunId, *, namespace: str) -> None:
     """Have a run that has failed, or was cancelled, go on in a new attempt; returns once that is durable.
 
     Several who saw it fail, and do this, have done it once. Raises ConflictError where the run has not ended
@@ -24,7 +24,7 @@ async def retry(link: Link, run_id: RunId) -> None:
     own_id = run.id or run_id
     if run.status not in TERMINAL:
         raise _conflict(ReopenOutcome.OPEN, run.status, own_id, run_id)
-    order = ReopenOrder(namespace=link.settings.namespace, run_id=run_id, attempt=run.attempts)
+    order = ReopenOrder(namespace=namespace, run_id=run_id, attempt=run.attempts)
     (answer,) = await insist(
         link,
         lambda: link.store.reopen([order]),

@@ -48,7 +48,7 @@ async def start_one(
     _tell_workers(link, run, started)
     await _check_conflict(link, run, started)
     # A run that was there before may be of another version, whose result has another type.
-    return WorkflowHandle(link, started.run_id, definition if started.created else None)
+    return WorkflowHandle(link, started.run_id, definition if started.created else None, namespace=run.namespace)
 
 
 async def signal_with_start(
@@ -77,8 +77,8 @@ async def signal_with_start(
     _tell_workers(link, run, started)
     await _check_conflict(link, run, started)
     if not started.created:
-        await messages.signal(link, started.run_id, sent, value, connection=options.connection)
-    return WorkflowHandle(link, started.run_id, definition if started.created else None)
+        await messages.signal(link, started.run_id, sent, value, namespace=run.namespace, connection=options.connection)
+    return WorkflowHandle(link, started.run_id, definition if started.created else None, namespace=run.namespace)
 
 
 async def start_many(
@@ -96,7 +96,7 @@ async def start_many(
     if answers:
         link.clock.observe(answers[0].now)
         _tell_workers(link, runs[0], answers[0])
-    return [WorkflowHandle(link, started.run_id, definition) for started in answers]
+    return [WorkflowHandle(link, started.run_id, definition, namespace=options.namespace) for started in answers]
 
 
 async def _store(link: Link, runs: Sequence[NewRun], options: StartOptions) -> Sequence[Started]:
