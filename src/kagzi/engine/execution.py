@@ -22,7 +22,7 @@ from kagzi.authoring.definitions import Definition
 from kagzi.clock import monotonic
 from kagzi.engine.body import Body
 from kagzi.engine.children import Children
-from kagzi.engine.closings import Closings
+from kagzi.engine.closings import SECOND_LOOK, Closings
 from kagzi.engine.consequences import Begun, Consequence, Ended, Marked, Order, PutBack, Receipt, Retry
 from kagzi.engine.correspondence import Correspondence
 from kagzi.engine.deliveries import Delivery
@@ -271,29 +271,32 @@ class Execution(Stepping):
         if self._over or self._closing is not None:
             return
         try:
-            self._drain()
-            if not self._live:
-                self._replay()
-        except WorkflowSpins as error:
-            self._fail(error)
-            return
-        except KagziError as error:  # DivergenceError, or a result that no longer fits its type
-            self._set_aside(error)
-            return
-        body = self._body
-        if not body.is_simple and body.patches.fresh:
-            self._record_patches()
-        outcome = body.outcome
-        if outcome is not None:
-            self._conclude(outcome)
-            return
-        if not body.is_simple and self._is_held_up():
-            return
-        if body.fresh:
-            self._start_steps()
-        if not body.is_simple and not self._draining:
-            self._attend()
-        self._settle_down()
+            try:
+                self._drain()
+                if not self._live:
+                    self._replay()
+            except WorkflowSpins as error:
+                self._fail(error)
+                return
+            except KagziError as error:  # DivergenceError, or a result that no longer fits its type
+                self._set_aside(error)
+                return
+            body = self._body
+            if not body.is_simple and body.patches.fresh:
+                self._record_patches()
+            outcome = body.outcome
+            if outcome is not None:
+                self._conclude(outcome)
+                return
+            if not body.is_simple and self._is_held_up():
+                return
+            if body.fresh:
+                self._start_steps()
+            if not body.is_simple and not self._draining:
+                self._attend()
+            self._settle_down()
+        except Exception as error:
+            self._break_down(error)
 
     def _retraces(self) -> bool:
         """Hand out what earlier attempts of the run have finished and the body asks for; whether some is on its way.
@@ -458,6 +461,18 @@ class Execution(Stepping):
             self._stop_steps()
             change = self._closings.completed(change, self._consequences)
         self._close(change)
+
+    def _break_down(self, error: Exception) -> None:
+        """Something unexpected, which is a defect of ours: rather than to hang, the run rests, and says why."""
+        told = f"{type(error).__name__}: {error}"
+        logger.error(
+            "A defect of Kagzi met a run, which is given back and tried again later. Please report it.",
+            extra={"run_id": self.run_id, "workflow": self.workflow, "reason": told},
+            exc_info=error,
+        )
+        if not self._over and self._closing is None:
+            self._stop_steps()
+            self.postpone(SECOND_LOOK, waits=f"a release of Kagzi without the defect that it met: {told}")
 
     def _finish(self, change: Change) -> None:
         """Close an attempt of the run, once what is to be undone has been."""

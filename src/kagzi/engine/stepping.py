@@ -72,6 +72,9 @@ class Stepping(ABC):
     @abstractmethod
     def _lose(self) -> None: ...
 
+    @abstractmethod
+    def _break_down(self, error: Exception) -> None: ...
+
     # -- executing operations ----------------------------------------------------------------------------------
 
     @property
@@ -193,7 +196,7 @@ class Stepping(ABC):
         try:
             change, delivery = recorder.result_at(running, value, place)
         except Exception as error:  # PayloadError, ConfigError, or what a type's own hooks raise
-            self.submit(*recorder.failure(running, error))
+            self._record_failure(running, error)
             return
         recorder.seq = place
         self.submit(change, delivery)
@@ -201,7 +204,14 @@ class Stepping(ABC):
     def failed(self, running: RunningStep, error: BaseException) -> None:
         """The function raised, or took too long: make that durable."""
         if self._running.pop(running.call.step_id, None) is not None and not self._over:
+            self._record_failure(running, error)
+
+    def _record_failure(self, running: RunningStep, error: BaseException) -> None:
+        try:
             self.submit(*self._recorder.failure(running, error))
+        except Exception as unexpected:
+            # A plain callback: the body must not be drained inside a task (engine/loop.py).
+            asyncio.get_running_loop().call_soon(self._break_down, unexpected)
 
     def abandoned(self, running: RunningStep) -> None:
         """The step could not be started, as the lease is gone: so is the run."""
