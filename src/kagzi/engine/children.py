@@ -107,13 +107,17 @@ class Children:
     def _recorded_earlier(self, operation: ChildCall[Any] | ChildResult[Any]) -> StepRecord | None:
         """What an earlier attempt of the run has recorded of a child, where that counts for this one."""
         if isinstance(operation, ChildResult):
-            return self._recorder.outcome_recorded_earlier(RunId(operation.child_run_id))
+            outcome = self._recorder.outcome_recorded_earlier(RunId(operation.child_run_id))
+            return None if outcome is None or self._went_on(outcome) else outcome
         earlier = self._recorder.finished_earlier(operation.step_id, StepKind.CHILD)
         if earlier is None or self._went_on(earlier):
             return None
         # With an id of its own there can be no other run: it is the one that has failed.
-        has_id = operation.order.options.id is not None
-        return earlier if has_id or not self._recorder.child_failed(earlier) else None
+        if operation.order.options.id is not None:
+            return earlier
+        run_id = earlier.child_run_id
+        is_in_vain = self._recorder.child_failed(earlier) or (run_id is not None and self._ended_in_vain(run_id))
+        return None if is_in_vain else earlier
 
     def _take_up(self, call: ChildCall[Any]) -> None:
         earlier = self._recorder.finished_earlier(call.step_id, StepKind.CHILD)
@@ -121,7 +125,7 @@ class Children:
             self._started(call, earlier.child_run_id)
             return
         run_id = self._begun.get(call.step_id)
-        if run_id is None or self._ended_in_vain(run_id):
+        if run_id is None or self._was_left_in_vain(call, run_id):
             task = asyncio.get_running_loop().create_task(self._resolve(call))
             self._resolving[call.step_id] = task
         else:
@@ -133,10 +137,20 @@ class Children:
         message = None if run_id is None else self._body.mailbox.peek(MessageKind.CHILD, run_id)
         return message is not None and error_of(decode_outcome(message.payload)) is None
 
+    def _was_left_in_vain(self, call: ChildCall[Any], run_id: RunId) -> bool:
+        """Whether a child that an earlier attempt of the run has left open ended in vain since. One that this attempt
+        has begun may do so as well, but that is for the body to know."""
+        return call.step_id in self._claim.left_open and call.order.options.id is None and self._ended_in_vain(run_id)
+
     def _ended_in_vain(self, run_id: RunId) -> bool:
-        """Whether a child failed, or was ended with its parent, before this attempt of the run began."""
-        message = self._body.mailbox.peek(MessageKind.CHILD, run_id) if self._claim.reopened_seq else None
-        return message is not None and error_of(decode_outcome(message.payload)) is not None
+        """Whether a child failed, or was ended with its parent, before this attempt of the run began, and nobody has
+        heard of it."""
+        message = self._body.mailbox.peek(MessageKind.CHILD, run_id)
+        return (
+            message is not None
+            and message.created_at <= self._claim.started_at
+            and error_of(decode_outcome(message.payload)) is not None
+        )
 
     async def _resolve(self, call: ChildCall[Any]) -> None:
         order = call.order

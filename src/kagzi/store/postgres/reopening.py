@@ -83,11 +83,13 @@ withdrawn AS (
     UPDATE {{schema}}.messages AS m SET received_seq = c.last_seq
     FROM chosen AS c WHERE m.run_id = c.run_id AND m.kind = 'CANCEL' AND m.received_seq IS NULL
 ),
--- Children that were asked to end are not waited for: the new attempt starts its own.
+-- Children that were asked to end are not waited for: the new attempt starts its own. Not of those with an id, which
+-- can't be started twice. What has no message has only started its child, or is open.
 left_behind AS (
     DELETE FROM {{schema}}.step_runs AS s USING chosen AS c
-    WHERE s.run_id = c.run_id AND s.seq IS NULL AND s.kind = 'CHILD' AND EXISTS (
-        SELECT FROM {{schema}}.workflow_runs AS k WHERE k.run_id = s.child_run_id AND k.cancel_asked_at IS NOT NULL
+    WHERE s.run_id = c.run_id AND s.kind = 'CHILD' AND s.message IS NULL AND EXISTS (
+        SELECT FROM {{schema}}.workflow_runs AS k
+        WHERE k.run_id = s.child_run_id AND k.cancel_asked_at IS NOT NULL AND k.status <> 'COMPLETED' AND k.id IS NULL
     )
 ),
 parents AS (

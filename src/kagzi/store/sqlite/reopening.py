@@ -40,11 +40,14 @@ UPDATE messages INDEXED BY messages_unreceived SET received_seq = ?2
 WHERE run_id = ?1 AND kind = 'CANCEL' AND received_seq IS NULL
 """
 
-# Children that were asked to end are not waited for: the new attempt starts its own.
+# Children that were asked to end are not waited for: the new attempt starts its own. Not of those with an id, which
+# can't be started twice. What has no message has only started its child, or is open.
 _LEAVE_BEHIND = """
 DELETE FROM step_runs
-WHERE run_id = ?1 AND seq IS NULL AND kind = 'CHILD' AND EXISTS (
-    SELECT 1 FROM workflow_runs AS k WHERE k.run_id = step_runs.child_run_id AND k.cancel_asked_at IS NOT NULL
+WHERE run_id = ?1 AND kind = 'CHILD' AND message IS NULL AND EXISTS (
+    SELECT 1 FROM workflow_runs AS k
+    WHERE k.run_id = step_runs.child_run_id AND k.cancel_asked_at IS NOT NULL AND k.status <> 'COMPLETED'
+        AND k.id IS NULL
 )
 """
 
