@@ -172,7 +172,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as a store gives it back: every payload still encoded text, None in listings."""
+    """A run as a store gives it back: every payload still encoded text, None in listings. `is_ending`: asked to end."""
 
     run_id: RunId
     id: str | None
@@ -208,6 +208,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     continued_from: RunId | None = None
     continued_to: RunId | None = None
     first_run_id: RunId | None = None
+    is_ending: bool = False
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
