@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from datetime import timedelta
 from typing import Any
@@ -429,6 +430,40 @@ async def test_a_parent_that_goes_on_starts_in_place_of_a_child(kagzi: Kagzi, is
         result = await within(handle.result())
 
     assert result == 7
+
+
+async def test_a_child_is_given_up_while_its_parent_looks_how_it_stands(kagzi: Kagzi, store: WatchedStore) -> None:
+    """P14: an earlier attempt has left it open."""
+
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> int:
+        return await ctx.wait_for(PAID)
+
+    @kagzi.workflow(retry=RetryPolicy.fixed(0.01, max_attempts=2), retry_if=RetryPredicate.ON_ANY_ERROR)
+    async def parent(ctx: WorkflowContext) -> int:
+        waiting = asyncio.create_task(wait(ctx))
+        if ctx.attempt == 1:
+            await ctx.sleep("long enough for it to begin", 0.3)
+            raise LookupError("once")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await waiting
+        return await ctx.wait_for(DONE)
+
+    async def wait(ctx: WorkflowContext) -> None:
+        await ctx.child("child", child)
+
+    held = store.hold("latest")
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await until(lambda: has_children(kagzi, handle, 1))
+        (started,) = await kagzi.find_runs(parent=handle.run_id)
+        await until(lambda: store.waiting["latest"] == 1, what="the second attempt has come to the child")
+        await until(lambda: has_ended(kagzi.handle(started.run_id)), what="it was given up")
+        held.set()
+        assert await kagzi.handle(started.run_id).status() is RunStatus.CANCELLED
+        await handle.signal(DONE, 7)
+        assert await within(handle.result()) == 7
 
 
 async def cleans_up(handle: WorkflowHandle[Any]) -> bool:

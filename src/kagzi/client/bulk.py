@@ -60,7 +60,7 @@ def cancelling(namespace: str, *, name: str, reason: str | None, at_once: bool) 
         return [_cancelled(answer) for answer in await store.cancel(orders)]
 
     def foresees(run: StoredRun) -> Verdict:
-        return at_once or run.started_at is None or not run.is_ending
+        return at_once or run.started_at is None or run.cancel_asked_at is None
 
     return BulkVerb(name=name, does=does, foresees=foresees)
 
@@ -86,7 +86,7 @@ def pausing(namespace: str, *, reason: str | None) -> BulkVerb:
         return [_held(answer) for answer in await store.pause(orders)]
 
     def foresees(run: StoredRun) -> Verdict:
-        return _ENDING if run.is_ending else run.paused_at is None
+        return run.paused_at is None if run.cancel_asked_at is None else _ENDING
 
     return BulkVerb(name="pause_runs", does=does, foresees=foresees)
 

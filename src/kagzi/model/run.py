@@ -172,7 +172,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as a store gives it back: every payload still encoded text, None in listings. `is_ending`: asked to end."""
+    """A run as a store gives it back: every payload still encoded text, None in listings."""
 
     run_id: RunId
     id: str | None
@@ -208,7 +208,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     continued_from: RunId | None = None
     continued_to: RunId | None = None
     first_run_id: RunId | None = None
-    is_ending: bool = False
+    cancel_asked_at: datetime | None = None
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -45,7 +45,7 @@ RUN_COLUMNS = f"""r.run_id::text, coalesce(r.id, r.former_id) AS id, r.namespace
     r.parent_run_id::text, r.tags, r.attributes, r.error, {readable("r.paused_at")} AS paused_at, r.pause_reason,
     {readable("r.due_at")} AS due_at, r.forked_from::text,
     {readable("r.deadline")} AS deadline, r.continued_from::text, r.continued_to::text, r.first_run_id::text,
-    r.cancel_asked_at IS NOT NULL AS is_ending"""
+    {readable("r.cancel_asked_at")} AS cancel_asked_at"""
 PAYLOAD_COLUMNS = "r.input, r.output"
 
 
@@ -86,7 +86,7 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
         continued_from=row["continued_from"],
         continued_to=row["continued_to"],
         first_run_id=row["first_run_id"],
-        is_ending=row["is_ending"],
+        cancel_asked_at=row["cancel_asked_at"],
     )
 
 
