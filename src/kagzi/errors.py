@@ -140,8 +140,8 @@ class RunClosed(KagziError):
         self.status = status
         self.is_ending = is_ending
         super().__init__(
-            f"run {run_id} was asked to end ({status}), so it can't be paused. What it still does is bounded by "
-            "KAGZI_CANCEL_GRACE; `terminate` ends it at once."
+            f"run {run_id} was asked to end ({status}), so it can't be paused. Its body has KAGZI_CANCEL_GRACE to "
+            "clean up, and what is to be undone is; `terminate` ends it at once."
             if is_ending
             else f"run {run_id} has ended ({status}) and takes no more messages."
         )
