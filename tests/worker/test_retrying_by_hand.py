@@ -27,6 +27,7 @@ from kagzi import (
     WorkflowFailed,
     WorkflowHandle,
 )
+from kagzi.client import bulk
 from tests.app.applications import until, within
 from tests.app.watched_store import WatchedStore
 from tests.worker.deaths import declare_dead
@@ -340,6 +341,41 @@ async def test_a_parent_takes_the_result_of_a_child_that_went_on_first(kagzi: Ka
             assert await within(handle.result()) == "answer to child"
             assert failed.error.type == ChildFailed.__name__
     assert len(service.calls) == 8
+
+
+@pytest.mark.parametrize("batch", [1, 500], ids="{} at a time".format)
+@pytest.mark.parametrize("beside", [False, True], ids=["awaited", "started"])
+async def test_a_family_that_failed_goes_on_and_does_all_once(
+    kagzi: Kagzi, monkeypatch: pytest.MonkeyPatch, batch: int, beside: bool
+) -> None:
+    """P10: the parent awaits the child that goes on, and starts none in its place."""
+    monkeypatch.setattr(bulk, "BATCH", batch)
+    service = Service()
+
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> str:
+        answer = await ctx.step("ask", service, "child")
+        await ctx.wait_for(PAID)
+        return answer
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        if beside:
+            return await (await ctx.start_child("child", child)).result()
+        return await ctx.child("child", child)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await the_failure_of(handle)
+        service.is_repaired = True
+        retried = await kagzi.retry_runs(all=True)
+        (started,) = await kagzi.find_runs(parent=handle.run_id)
+        await kagzi.handle(started.run_id).signal(PAID, 1)
+        assert await within(handle.result()) == "answer to child"
+        assert await has_children(kagzi, handle, 1)
+
+    assert sorted(retried.done) == sorted([handle.run_id, started.run_id])
+    assert len(service.calls) == 2
 
 
 @pytest.mark.parametrize("again", ["by hand", "by its policy"])

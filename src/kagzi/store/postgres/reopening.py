@@ -92,6 +92,19 @@ left_behind AS (
         WHERE k.run_id = s.child_run_id AND k.cancel_asked_at IS NOT NULL AND k.status <> 'COMPLETED' AND k.id IS NULL
     )
 ),
+-- Children that had failed, and go on by hand, are awaited: the new attempt starts none in their place.
+awaited_again AS (
+    UPDATE {{schema}}.step_runs AS s SET
+        seq = NULL, status = 'RUNNING', output = NULL, error = NULL, finished_at = NULL, message = NULL
+    FROM chosen AS c
+    WHERE s.run_id = c.run_id AND s.kind = 'CHILD' AND s.status = 'FAILED' AND s.message IS NOT NULL AND EXISTS (
+        SELECT FROM {{schema}}.workflow_runs AS k
+        WHERE k.run_id = s.child_run_id AND (
+            k.run_id IN (SELECT o.run_id FROM chosen AS o)
+            OR (k.finished_at IS NULL AND k.cancel_asked_at IS NULL)
+        )
+    )
+),
 parents AS (
     UPDATE {{schema}}.workflow_runs AS w SET has_children = true
     FROM (

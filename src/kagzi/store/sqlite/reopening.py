@@ -51,6 +51,15 @@ WHERE run_id = ?1 AND kind = 'CHILD' AND message IS NULL AND EXISTS (
 )
 """
 
+# Children that had failed, and go on by hand, are awaited: the new attempt starts none in their place.
+_AWAIT_AGAIN = """
+UPDATE step_runs SET seq = NULL, status = 'RUNNING', output = NULL, error = NULL, finished_at = NULL, message = NULL
+WHERE run_id = ?1 AND kind = 'CHILD' AND status = 'FAILED' AND message IS NOT NULL AND EXISTS (
+    SELECT 1 FROM workflow_runs AS k
+    WHERE k.run_id = step_runs.child_run_id AND k.finished_at IS NULL AND k.cancel_asked_at IS NULL
+)
+"""
+
 _MARK_PARENT = "UPDATE workflow_runs SET has_children = 1 WHERE run_id = ? AND finished_at IS NULL AND NOT has_children"
 
 
@@ -60,6 +69,9 @@ def _reopen(session: Session, orders: Sequence[ReopenOrder]) -> list[ReopenAnswe
         place: _reopen_one(session, order)
         for place, order in sorted(enumerate(orders), key=lambda asked: asked[1].run_id)
     }
+    for place, order in enumerate(orders):
+        if answers[place].outcome is ReopenOutcome.REOPENED:
+            session.write(_AWAIT_AGAIN, (order.run_id,))
     return [answers[place] for place in range(len(orders))]
 
 
