@@ -144,8 +144,8 @@ class RunClosed(KagziError):
         told = f"run {run_id} has ended ({status}) and takes no more messages."
         if is_ending:
             told = (
-                f"run {run_id} was asked to end ({status}), so it can't be paused. What it still does is bounded by "
-                "KAGZI_CANCEL_GRACE; `terminate` ends it at once."
+                f"run {run_id} was asked to end ({status}), so it can't be paused. Its body has KAGZI_CANCEL_GRACE "
+                "to clean up, and what is to be undone is; `terminate` ends it at once."
             )
         elif is_unanswered:
             told = (

@@ -52,6 +52,15 @@ async def loop(ctx: WorkflowContext, rounds: int) -> str:
     return "the end"
 
 
+@app.workflow("relay")
+async def relay(ctx: WorkflowContext, rounds: int) -> str:
+    """A wait for a word in each run of a chain."""
+    word = await ctx.wait_for(Signal("word", str))
+    if rounds:
+        ctx.continue_as_new(rounds - 1)
+    return word
+
+
 @app.workflow("listen")
 async def listen(ctx: WorkflowContext) -> str:
     """A wait for a word."""

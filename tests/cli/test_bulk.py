@@ -65,9 +65,11 @@ def test_nothing_is_done_where_no_run_is_named(sqlite_url: str, command: str) ->
     answer("db", "migrate", url=sqlite_url)
 
     bare = called("runs", command, "--yes", url=sqlite_url)
+    both = called("runs", command, "--all", "--workflow", "greet", "--yes", url=sqlite_url)
     misspelled = called("runs", command, "--status", "DONE", "--yes", url=sqlite_url)
     none = called("runs", command, "--all", url=sqlite_url)
 
-    assert (bare.exit_code, misspelled.exit_code, none.exit_code) == (2, 2, 0)
-    assert "got no filter" in bare.stderr
+    assert (bare.exit_code, both.exit_code, misspelled.exit_code, none.exit_code) == (2, 2, 2, 0)
+    assert bare.stderr == "Error: give RUN, or filters to find runs, or --all.\n"
+    assert both.stderr == "Error: give filters or --all, not both.\n"
     assert "0 runs" in none.stdout

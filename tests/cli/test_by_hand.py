@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import a_worker, answer, called
+from tests.cli.commands import a_worker, answer, called, wait_until
 
 START = ("--version", "1", "--detach")
 NOBODY = "01997e00-0000-7000-8000-00000000c0de"
@@ -127,3 +127,23 @@ def test_a_chain_is_shown_in_both_directions_and_its_result_is_waited_for(any_da
     assert (before["status"], before["continued_to"]) == ("COMPLETED", last["run_id"])
     assert f"continues  {first['run_id']}" in texts[0]
     assert f"goes on in {last['run_id']}" in texts[1]
+
+
+def test_what_is_done_with_a_run_that_has_continued_is_told_of_the_last_of_its_chain(any_database_url: str) -> None:
+    def has_continued() -> bool:
+        return len(answer("runs", "list", url=any_database_url)["runs"]) == 2
+
+    with a_worker(url=any_database_url):
+        first = answer("run", "relay", "--input", "1", "--id", "order-7", "--detach", url=any_database_url)
+        answer("runs", "signal", "order-7", "word", "--value", '"one"', url=any_database_url)
+        wait_until(has_continued)
+        last = answer("runs", "list", url=any_database_url)["runs"][0]
+
+        paused = answer("runs", "pause", first["run_id"], "--reason", "lunch", url=any_database_url)
+        resumed = answer("runs", "resume", first["run_id"], url=any_database_url)
+        answer("runs", "terminate", first["run_id"], url=any_database_url)
+        again = called("runs", "retry", first["run_id"], url=any_database_url)
+
+    assert (paused["run_id"], paused["pause_reason"]) == (last["run_id"], "lunch")
+    assert (resumed["run_id"], resumed["paused_at"]) == (last["run_id"], None)
+    assert again.stdout.startswith(f"Run {last['run_id']} goes on")

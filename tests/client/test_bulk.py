@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from kagzi import BulkOutcome, Kagzi, OutcomeUnknown, RunStatus, WorkflowCancelled, WorkflowContext, WorkflowHandle
+from kagzi import (
+    BulkOutcome,
+    Kagzi,
+    OutcomeUnknown,
+    RunStatus,
+    Signal,
+    WorkflowCancelled,
+    WorkflowContext,
+    WorkflowHandle,
+)
 from kagzi.client import bulk
 from kagzi.model.bulk import RunsWanted
 from tests.app.applications import until, within
@@ -82,6 +91,38 @@ async def test_a_dry_run_names_what_would_be_done_and_does_nothing(kagzi: Kagzi,
     assert paused == BulkOutcome(done=others, unchanged=(queued[1],), dry_run=True)
     assert resumed == BulkOutcome(done=(queued[1],), dry_run=True)
     assert set(await statuses(kagzi, queued)) == {"PENDING"}
+
+
+@pytest.mark.parametrize("verb", ["cancel_runs", "terminate_runs", "pause_runs", "resume_runs"])
+async def test_a_dry_run_foresees_what_becomes_of_runs_in_every_state(kagzi: Kagzi, verb: str) -> None:
+    go = Signal("go", int)
+
+    @kagzi.workflow
+    async def slow(ctx: WorkflowContext) -> None:
+        try:
+            await ctx.wait_for(go)
+        finally:
+            await ctx.sleep("cleaning up", timedelta(seconds=30))
+
+    async def wait_for(*what: str) -> bool:
+        waits = [each.waiting_for for each in [await handle.describe() for handle in begun]]
+        return all(any(word in text for text in texts) for texts, word in zip(waits, what, strict=True))
+
+    async with kagzi.create_worker():
+        begun = [await slow.start() for _ in range(3)]
+        for _ in range(2):
+            await slow.options(delay=60).start()
+        await until(lambda: wait_for("go", "go", "go"))
+        await begun[0].cancel()
+        await until(lambda: wait_for("cancellation", "go", "go"))
+        await begun[1].pause()
+        await (await slow.options(delay=60).start()).pause()
+
+        foreseen = await getattr(kagzi, verb)(workflow="slow", tags=None, dry_run=True)
+        done = await getattr(kagzi, verb)(workflow="slow")
+
+    assert foreseen == dataclasses.replace(done, dry_run=True)
+    assert len(done.done) == {"cancel_runs": 5, "terminate_runs": 6, "pause_runs": 3, "resume_runs": 2}[verb]
 
 
 @pytest.mark.usefixtures("page")

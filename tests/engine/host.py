@@ -312,6 +312,10 @@ class World:
         """No run of this world waits for events."""
         raise AssertionError(f"{awaiting} was to be written down")
 
+    async def cancel_asked_at(self, run_id: RunId) -> datetime | None:
+        """No run of this world has children."""
+        raise AssertionError(f"{run_id} was to be looked at")
+
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """No run of this world has children."""
         raise AssertionError(f"{workflow} was to be started")

@@ -360,3 +360,25 @@ def test_a_signature_that_no_longer_takes_the_input_is_set_aside() -> None:
     world.become(original)
 
     assert world.finish().value == "ABC"
+
+
+def test_a_signature_that_no_longer_takes_the_input_of_a_run_that_rests_before_its_first_record_is_set_aside() -> None:
+    async def resting(ctx: WorkflowContext) -> str:
+        await ctx.sleep("rest", 3600)
+        return "rested"
+
+    async def with_another_parameter(ctx: WorkflowContext, letter: str) -> str:
+        return letter
+
+    world = World(resting, park_after=timedelta(0))
+    world.claim()
+    world.settle()
+    assert world.endings == [Ending.PARKED]
+    world.become(with_another_parameter)
+    world.claim()
+    world.settle()
+    assert world.endings[-1] is Ending.RELEASED
+
+    world.become(resting)
+
+    assert world.finish().value == "rested"

@@ -19,6 +19,7 @@ class Verb(Enum):
     COMPLETION = "completion"
     HEARTBEAT = "heartbeat"
     POST = "post"
+    CANCEL = "cancel"
     RETRY = "retry"
     FORK = "fork"
     CONTINUING = "continuing"
@@ -40,6 +41,8 @@ def verb_of(sql: str, arguments: bytes) -> Verb | None:
         return Verb.FORK
     if 'INSERT INTO "kagzi".workflow_runs' in sql and "awaiting AS" not in sql:  # those are children
         return Verb.START
+    if "at_once boolean" in sql:
+        return Verb.CANCEL
     if "judged AS MATERIALIZED" in sql and 'INSERT INTO "kagzi".messages' in sql:
         return Verb.POST
     if "judged AS MATERIALIZED" in sql and "paused_at = " in sql:

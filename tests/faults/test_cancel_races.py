@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from kagzi import Kagzi, RunClosed, WorkflowCancelled, WorkflowFailed, WorkflowHandle
+from kagzi import Kagzi, RunClosed, Settings, Signal, WorkflowCancelled, WorkflowContext, WorkflowFailed, WorkflowHandle
 from tests.faults.fleet import Fleet
+from tests.faults.proxy import CUTS, Proxy
+from tests.faults.statements import Verb
 from tests.faults.workflows import Pace, register_chain
 
 RUNS = 1_000
@@ -64,6 +66,35 @@ async def test_a_run_that_is_ended_at_any_moment_has_one_outcome_and_begins_noth
     assert late == []
     assert set(seen) <= {"COMPLETED", "cancel", "terminate", "TIMEOUT"}
     assert len(seen) > 1
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("at_once", [False, True], ids=["cancel", "terminate"])
+async def test_an_order_to_end_whose_connection_is_cut_is_given_once(newest_postgres_url: str, at_once: bool) -> None:
+    """P4: to a run that nobody has begun, and to one that waits."""
+    async with (
+        Proxy(newest_postgres_url) as proxy,
+        Kagzi(settings=Settings(database_url=proxy.url)) as kagzi,
+        Kagzi(newest_postgres_url) as here,
+    ):
+
+        @here.workflow
+        async def wait(ctx: WorkflowContext) -> int:
+            return await ctx.wait_for(Signal("never", int))
+
+        async with here.create_worker():
+            for moment in CUTS:
+                for queue in ("default", "nobody's"):
+                    handle = kagzi.handle((await wait.options(queue=queue).start()).run_id)
+                    while queue == "default" and not (await handle.describe()).waiting_for:  # noqa: ASYNC110 - no event
+                        await asyncio.sleep(0.01)
+                    cut = proxy.order(Verb.CANCEL, moment)
+                    async with asyncio.timeout(60):
+                        await (handle.terminate(moment.name) if at_once else handle.cancel(moment.name))
+                        await cut.happened.wait()
+                    with pytest.raises(WorkflowCancelled) as ended:
+                        await handle.result(timeout=60)
+                    assert ended.value.reason == moment.name
 
 
 async def the_outcome(handle: WorkflowHandle[Any]) -> str:

@@ -209,6 +209,46 @@ async def test_a_further_attempt_keeps_what_its_children_have_made(kagzi: Kagzi)
     assert [run.status for run in bads] == [RunStatus.COMPLETED, RunStatus.FAILED]
 
 
+async def test_a_further_attempt_does_not_wait_for_a_child_that_was_given_up_and_cleans_up(kagzi: Kagzi) -> None:
+    """It starts one of its own. A child that nobody has given up is awaited."""
+    answer, cleaned = Signal("answer", int), Signal("cleaned", int)
+
+    @kagzi.workflow
+    async def slow(ctx: WorkflowContext, name: str) -> int:
+        try:
+            return await ctx.wait_for(answer)
+        except asyncio.CancelledError:
+            await ctx.wait_for(cleaned)
+            raise
+
+    async def wait_for(ctx: WorkflowContext, name: str) -> int:
+        return await ctx.child(name, slow, name)
+
+    @kagzi.workflow(retry=RetryPolicy.fixed(0.01, max_attempts=2), retry_if=RetryPredicate.ON_ANY_ERROR)
+    async def parent(ctx: WorkflowContext) -> int:
+        kept = asyncio.create_task(wait_for(ctx, "kept"))
+        try:
+            async with asyncio.timeout(0.5 if ctx.attempt == 1 else None):
+                given_up = await ctx.child("given up", slow, "given up")
+        except TimeoutError:
+            raise LookupError("once") from None
+        return given_up + await kept
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        async with asyncio.timeout(30):
+            while len(runs := await kagzi.find_runs(parent=handle.run_id)) < 3:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.01)
+        children = [await kagzi.handle(run.run_id).describe() for run in reversed(runs)]
+        first = {child.input[0]: kagzi.handle(child.run_id) for child in children[:2]}
+        await first["given up"].signal(cleaned, 1)
+        await first["kept"].signal(answer, 1)
+        await kagzi.handle(children[2].run_id).signal(answer, 2)
+        result = await handle.result(timeout=30)
+
+    assert result == 3
+
+
 async def until_asleep(handle: WorkflowHandle[Any]) -> Any:
     """Wait until the run sleeps."""
     async with asyncio.timeout(30):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from kagzi import (
     ErrorKind,
     Kagzi,
     RetryPolicy,
+    RetryPredicate,
     RunNotFound,
     RunStatus,
     Signal,
@@ -25,6 +27,7 @@ from kagzi import (
     WorkflowFailed,
     WorkflowHandle,
 )
+from kagzi.client import bulk
 from tests.app.applications import until, within
 from tests.app.watched_store import WatchedStore
 from tests.worker.deaths import declare_dead
@@ -32,6 +35,7 @@ from tests.worker.gates import Gates
 
 NOBODY = "01997e00-0000-7000-8000-00000000c0de"
 PAID = Signal("paid", int)
+DONE = Signal("done", int)
 
 
 class Service:
@@ -318,13 +322,15 @@ async def test_a_parent_takes_the_result_of_a_child_that_went_on_first(kagzi: Ka
         return await ctx.step("ask", service, "child")
 
     @kagzi.workflow
-    async def parent(ctx: WorkflowContext, own_id: str | None) -> str:
+    async def parent(ctx: WorkflowContext, own_id: str | None, beside: bool) -> str:
+        if beside:
+            return await (await ctx.options(id=own_id).start_child("child", child)).result()
         return await ctx.options(id=own_id).child("child", child)
 
     async with kagzi, kagzi.create_worker():
-        for own_id in ("child-7", None):
+        for own_id, beside in (("child-7", False), (None, False), ("child-8", True), (None, True)):
             service.is_repaired = False
-            handle = await parent.start(own_id)
+            handle = await parent.start(own_id, beside)
             failed = await the_failure_of(handle)
             (started,) = (run for run in await kagzi.find_runs(workflow="child") if run.parent_run_id == handle.run_id)
             service.is_repaired = True
@@ -334,7 +340,178 @@ async def test_a_parent_takes_the_result_of_a_child_that_went_on_first(kagzi: Ka
             await handle.retry()
             assert await within(handle.result()) == "answer to child"
             assert failed.error.type == ChildFailed.__name__
-    assert len(service.calls) == 4
+    assert len(service.calls) == 8
+
+
+@pytest.mark.parametrize("batch", [1, 500], ids="{} at a time".format)
+@pytest.mark.parametrize("beside", [False, True], ids=["awaited", "started"])
+async def test_a_family_that_failed_goes_on_and_does_all_once(
+    kagzi: Kagzi, monkeypatch: pytest.MonkeyPatch, batch: int, beside: bool
+) -> None:
+    """P10: the parent awaits the child that goes on, and starts none in its place."""
+    monkeypatch.setattr(bulk, "BATCH", batch)
+    service = Service()
+
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> str:
+        answer = await ctx.step("ask", service, "child")
+        await ctx.wait_for(PAID)
+        return answer
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        if beside:
+            return await (await ctx.start_child("child", child)).result()
+        return await ctx.child("child", child)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await the_failure_of(handle)
+        service.is_repaired = True
+        retried = await kagzi.retry_runs(all=True)
+        (started,) = await kagzi.find_runs(parent=handle.run_id)
+        await kagzi.handle(started.run_id).signal(PAID, 1)
+        assert await within(handle.result()) == "answer to child"
+        assert await has_children(kagzi, handle, 1)
+
+    assert sorted(retried.done) == sorted([handle.run_id, started.run_id])
+    assert len(service.calls) == 2
+
+
+@pytest.mark.parametrize("again", ["by hand", "by its policy"])
+async def test_a_child_that_fails_again_is_started_no_third_time(kagzi: Kagzi, gates: Gates, again: str) -> None:
+    """Its parent sleeps meanwhile, and hears of the failure as in its first attempt."""
+    policy = RetryPolicy.none() if again == "by hand" else RetryPolicy.fixed(0.01, max_attempts=2)
+
+    async def fail() -> None:
+        await gates.enter(f"child {len(gates.entered) + 1}")
+        raise ConnectionError("the service is down")
+
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> None:
+        await ctx.step("fail", fail)
+
+    @kagzi.workflow(retry=policy, retry_if=RetryPredicate.ON_ANY_ERROR)
+    async def parent(ctx: WorkflowContext) -> None:
+        await ctx.child("child", child)
+
+    async def sleeps() -> bool:
+        return await handle.status() is RunStatus.SLEEPING
+
+    async def fails(name: str) -> None:
+        await gates.reached(name)
+        await until(sleeps)
+        gates.open(name)
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await fails("child 1")
+        if again == "by hand":
+            await the_failure_of(handle)
+            await handle.retry()
+        await fails("child 2")
+        failed = await the_failure_of(handle)
+        children = await kagzi.find_runs(parent=handle.run_id)
+
+    assert failed.error.type == ChildFailed.__name__
+    assert [run.status for run in children] == [RunStatus.FAILED] * 2
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["that ended with it", "that is about to end with it"])
+@pytest.mark.parametrize("is_named", [True, False], ids=["with an id", "without"])
+async def test_a_parent_that_goes_on_starts_in_place_of_a_child(kagzi: Kagzi, is_over: bool, is_named: bool) -> None:
+    """P14: it had started the child and not yet awaited it when it failed itself. A child with an id can't be started
+    anew, so it goes on by hand, too."""
+    service = Service()
+
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> int:
+        try:
+            return await ctx.wait_for(PAID)
+        except asyncio.CancelledError:
+            if service.calls == [None]:
+                await ctx.wait_for(DONE)
+            raise
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> int:
+        started = await ctx.options(id="child-7" if is_named else None).start_child("child", child)
+        await ctx.sleep("long enough for it to begin", 0.3)
+        await ctx.step("ask", service)
+        return await started.result()
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await the_failure_of(handle)
+        (first,) = await kagzi.find_runs(parent=handle.run_id)
+        child_handle = kagzi.handle(first.run_id)
+        await until(lambda: cleans_up(child_handle), what="the child was told")
+        if is_over:
+            await child_handle.signal(DONE, 1)
+            await until(lambda: has_ended(child_handle))
+        service.is_repaired = True
+        await handle.retry()
+        if not is_over:
+            await child_handle.signal(DONE, 1)
+        if is_named:
+            assert (await the_failure_of(handle)).error.type == ChildFailed.__name__
+            await child_handle.retry()
+            await child_handle.signal(PAID, 7)
+            await within(child_handle.result())
+            await handle.retry()
+        else:
+            await until(lambda: has_children(kagzi, handle, 2))
+            (second, _) = await kagzi.find_runs(parent=handle.run_id)
+            await kagzi.handle(second.run_id).signal(PAID, 7)
+        result = await within(handle.result())
+
+    assert result == 7
+
+
+async def test_a_child_is_given_up_while_its_parent_looks_how_it_stands(kagzi: Kagzi, store: WatchedStore) -> None:
+    """P14: an earlier attempt has left it open."""
+
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> int:
+        return await ctx.wait_for(PAID)
+
+    @kagzi.workflow(retry=RetryPolicy.fixed(0.01, max_attempts=2), retry_if=RetryPredicate.ON_ANY_ERROR)
+    async def parent(ctx: WorkflowContext) -> int:
+        waiting = asyncio.create_task(wait(ctx))
+        if ctx.attempt == 1:
+            await ctx.sleep("long enough for it to begin", 0.3)
+            raise LookupError("once")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await waiting
+        return await ctx.wait_for(DONE)
+
+    async def wait(ctx: WorkflowContext) -> None:
+        await ctx.child("child", child)
+
+    held = store.hold("latest")
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        await until(lambda: has_children(kagzi, handle, 1))
+        (started,) = await kagzi.find_runs(parent=handle.run_id)
+        await until(lambda: store.waiting["latest"] == 1, what="the second attempt has come to the child")
+        await until(lambda: has_ended(kagzi.handle(started.run_id)), what="it was given up")
+        held.set()
+        assert await kagzi.handle(started.run_id).status() is RunStatus.CANCELLED
+        await handle.signal(DONE, 7)
+        assert await within(handle.result()) == 7
+
+
+async def cleans_up(handle: WorkflowHandle[Any]) -> bool:
+    return any("done" in each for each in (await handle.describe()).waiting_for)
+
+
+async def has_ended(handle: WorkflowHandle[Any]) -> bool:
+    return (await handle.status()).is_terminal
+
+
+async def has_children(kagzi: Kagzi, handle: WorkflowHandle[Any], count: int) -> bool:
+    return len(await kagzi.find_runs(parent=handle.run_id)) == count
 
 
 async def test_a_step_whose_failure_was_dealt_with_is_executed_anew_as_well(kagzi: Kagzi) -> None:

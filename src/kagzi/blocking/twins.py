@@ -84,7 +84,8 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         it is CANCELLED all the same. A body that catches the error and returns is COMPLETED. No attempt follows.
 
         Idempotent: a run that was cancelled before stays so, with its first reason. Raises RunClosed where it had ended
-        without being asked to, RunNotFound where there is none.
+        without being asked to, RunNotFound where there is none, OutcomeUnknown where the database could not be reached
+        in time.
         """
         self._bridge.call("WorkflowHandle.cancel", lambda: self._original.cancel(reason))
 
@@ -92,7 +93,7 @@ class WorkflowHandle(Twin[AsyncWorkflowHandle[R]], Generic[R]):
         """Make the run CANCELLED now, without asking its body: nothing of it is executed any more, no `finally` either.
 
         A step that is being executed is stopped once its worker hears of it, with its next heartbeat at the latest.
-        Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
+        Idempotent, also after `cancel`. Raises RunClosed, RunNotFound and OutcomeUnknown as `cancel` does.
         """
         self._bridge.call("WorkflowHandle.terminate", lambda: self._original.terminate(reason))
 

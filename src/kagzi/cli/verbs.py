@@ -118,6 +118,8 @@ def _do(verb: str, given: dict[str, Any], under_way: str, **reason: str | None) 
             raise Refused(str(error)) from error
         _tell(run, under_way)
         return
+    if bool(filters) is every:
+        raise Refused("give filters or --all, not both." if every else "give RUN, or filters to find runs, or --all.")
     try:
         foreseen = complete(_do_many(verb, filters, every=every, dry_run=True)) if dry_run or not yes else None
         if not dry_run and foreseen is not None:
@@ -158,10 +160,13 @@ def _confirm(verb: str, foreseen: BulkOutcome) -> None:
 
 
 async def _do_one(verb: str, which: str, reason: dict[str, str | None]) -> Run:
+    from kagzi.model.run import RunId
+
     async with looking() as kagzi:
         handle = kagzi.handle(await run_id_of(kagzi, which))
         await getattr(handle, verb)(**reason)
-        return await handle.describe()
+        # Where the run has continued as new, it was done with the last of its chain.
+        return await kagzi.handle(await kagzi.store_in_use().latest(RunId(handle.run_id))).describe()
 
 
 async def _do_many(

@@ -59,7 +59,10 @@ def cancelling(namespace: str, *, name: str, reason: str | None, at_once: bool) 
         orders = [CancelOrder(namespace=namespace, run_id=run.run_id, error=error, at_once=at_once) for run in runs]
         return [_cancelled(answer) for answer in await store.cancel(orders)]
 
-    return BulkVerb(name=name, does=does)
+    def foresees(run: StoredRun) -> Verdict:
+        return at_once or run.started_at is None or run.cancel_asked_at is None
+
+    return BulkVerb(name=name, does=does, foresees=foresees)
 
 
 def _cancelled(answer: CancelAnswer) -> Verdict:
@@ -82,7 +85,10 @@ def pausing(namespace: str, *, reason: str | None) -> BulkVerb:
         orders = [PauseOrder(namespace=namespace, run_id=run.run_id, reason=text) for run in runs]
         return [_held(answer) for answer in await store.pause(orders)]
 
-    return BulkVerb(name="pause_runs", does=does, foresees=lambda run: run.paused_at is None)
+    def foresees(run: StoredRun) -> Verdict:
+        return run.paused_at is None if run.cancel_asked_at is None else _ENDING
+
+    return BulkVerb(name="pause_runs", does=does, foresees=foresees)
 
 
 def resuming(namespace: str) -> BulkVerb:
@@ -102,7 +108,7 @@ def _held(answer: PauseAnswer) -> Verdict:
         case PauseOutcome.ALREADY:
             return False
         case PauseOutcome.ENDING:
-            return Refusal("it was asked to end before")
+            return _ENDING
         case PauseOutcome.CLOSED:
             return _closed(answer.status)
         case PauseOutcome.NOT_FOUND:
@@ -132,6 +138,7 @@ def _reopened(answer: ReopenAnswer) -> Verdict:
 
 
 _GONE = Refusal("it is not there any more")
+_ENDING = Refusal("it was asked to end before")
 
 
 def _closed(status: RunStatus | None) -> Refusal:
@@ -143,14 +150,15 @@ def _closed(status: RunStatus | None) -> Refusal:
 
 def wanted_by(verb: BulkVerb, namespace: str, which: RunsWanted, *, every: bool) -> RunFilter:
     """Check which runs a caller means. Raises ValueError or TypeError, also where that is every run by oversight."""
-    filters: dict[str, Any] = {"tags": (), **which}
-    is_narrow = any(value not in (None, ()) and value != [] for value in filters.values())
+    filters: dict[str, Any] = {name: value for name, value in which.items() if value is not None}
+    filters.setdefault("tags", ())
+    is_narrow = any(value != () and value != [] for value in filters.values())
     if is_narrow and every:
         raise ValueError(f"{verb.name} got all=True and filters. Give filters for some runs, or all=True alone.")
     if not is_narrow and not every:
         raise ValueError(f"{verb.name} got no filter. Say which runs, as for find_runs, or all=True for every one.")
     names = ("status", "workflow", "queue", "id", "parent", "created_after", "paused")
-    unknown = set(filters) - {*names, "tags"}
+    unknown = set(which) - {*names, "tags"}
     if unknown:
         raise TypeError(f"{verb.name} has no filter {sorted(unknown)[0]!r}; there are those of find_runs.")
     given = wanted(

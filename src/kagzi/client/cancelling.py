@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kagzi.client.insisting import insist
 from kagzi.client.link import Link
 from kagzi.errors import RunClosed, RunNotFound
 from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
@@ -16,13 +17,20 @@ _REASON_LIMIT = 10_000
 async def cancel(link: Link, run_id: RunId, *, namespace: str, reason: str | None, at_once: bool = False) -> None:
     """Have a run end, by asking its body or `at_once`; returns once that is durable. Idempotent.
 
-    Raises RunClosed where it had ended otherwise before, RunNotFound, TypeError or StoreUnavailable.
+    Raises RunClosed where it had ended otherwise before, RunNotFound, TypeError, OutcomeUnknown or StoreUnavailable.
     """
     error = encode_error(cancelled_error(checked_reason(reason, of="a cancellation")))
 
+    verb, done = ("Terminate", "terminated") if at_once else ("Cancel", "cancelled")
+
     async def ask(which: RunId) -> CancelAnswer:
         order = CancelOrder(namespace=namespace, run_id=which, error=error, at_once=at_once)
-        return (await link.store.cancel([order]))[0]
+        (answer,) = await insist(
+            link,
+            lambda: link.store.cancel([order]),
+            unknown=f"run {which} may or may not be {done}. {verb} it again: that does no harm.",
+        )
+        return answer
 
     answer = await at_the_end(link.store, run_id, ask, has_ended=_has_ended)
     if answer.outcome is CancelOutcome.NOT_FOUND:

@@ -106,7 +106,8 @@ class WorkflowHandle(Generic[R]):
         it is CANCELLED all the same. A body that catches the error and returns is COMPLETED. No attempt follows.
 
         Idempotent: a run that was cancelled before stays so, with its first reason. Raises RunClosed where it had ended
-        without being asked to, RunNotFound where there is none.
+        without being asked to, RunNotFound where there is none, OutcomeUnknown where the database could not be reached
+        in time.
         """
         await cancelling.cancel(self._link, self._run_id, namespace=self._namespace, reason=reason)
 
@@ -114,7 +115,7 @@ class WorkflowHandle(Generic[R]):
         """Make the run CANCELLED now, without asking its body: nothing of it is executed any more, no `finally` either.
 
         A step that is being executed is stopped once its worker hears of it, with its next heartbeat at the latest.
-        Idempotent, also after `cancel`. Raises RunClosed and RunNotFound as `cancel` does.
+        Idempotent, also after `cancel`. Raises RunClosed, RunNotFound and OutcomeUnknown as `cancel` does.
         """
         await cancelling.cancel(self._link, self._run_id, namespace=self._namespace, reason=reason, at_once=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, Protocol
 
 from kagzi.authoring.children import ChildCall, ChildResult
@@ -35,6 +36,9 @@ class Starts(Protocol):
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
 
+    async def cancel_asked_at(self, run_id: RunId) -> datetime | None:
+        """When a run, or the last of its chain, was asked to end; None where it was not. Raises StoreUnavailable."""
+
 
 class Owner(Protocol):
     """The execution whose children they are."""
@@ -57,7 +61,10 @@ class Children:
     that it happens whatever crashes, and before the run leaves memory.
     """
 
-    __slots__ = ("_begun", "_body", "_claim", "_given_up", "_owner", "_recorder", "_resolving", "_starts", "awaited")
+    __slots__ = (
+        *("_begun", "_body", "_claim", "_given_up", "_looking", "_owner", "_recorder", "_resolving", "_starts"),
+        "awaited",
+    )
 
     def __init__(self, owner: Owner, claim: Claim, body: Body, recorder: Recorder, starts: Starts) -> None:
         self._owner = owner
@@ -67,6 +74,7 @@ class Children:
         self._starts = starts
         self._begun = dict(claim.children)
         self._resolving: dict[str, asyncio.Task[None]] = {}
+        self._looking: dict[str, ChildCall[Any]] = {}
         self._given_up = 0
         self.awaited: dict[RunId, ChildCall[Any] | ChildResult[Any]] = {}
 
@@ -107,13 +115,17 @@ class Children:
     def _recorded_earlier(self, operation: ChildCall[Any] | ChildResult[Any]) -> StepRecord | None:
         """What an earlier attempt of the run has recorded of a child, where that counts for this one."""
         if isinstance(operation, ChildResult):
-            return self._recorder.outcome_recorded_earlier(RunId(operation.child_run_id))
+            outcome = self._recorder.outcome_recorded_earlier(RunId(operation.child_run_id))
+            return None if outcome is None or self._went_on(outcome) else outcome
         earlier = self._recorder.finished_earlier(operation.step_id, StepKind.CHILD)
         if earlier is None or self._went_on(earlier):
             return None
         # With an id of its own there can be no other run: it is the one that has failed.
-        has_id = operation.order.options.id is not None
-        return earlier if has_id or not self._recorder.child_failed(earlier) else None
+        if operation.order.options.id is not None:
+            return earlier
+        run_id = earlier.child_run_id
+        is_in_vain = self._recorder.child_failed(earlier) or (run_id is not None and self._ended_in_vain(run_id))
+        return None if is_in_vain else earlier
 
     def _take_up(self, call: ChildCall[Any]) -> None:
         earlier = self._recorder.finished_earlier(call.step_id, StepKind.CHILD)
@@ -121,9 +133,12 @@ class Children:
             self._started(call, earlier.child_run_id)
             return
         run_id = self._begun.get(call.step_id)
-        if run_id is None or self._ended_in_vain(run_id):
-            task = asyncio.get_running_loop().create_task(self._resolve(call))
-            self._resolving[call.step_id] = task
+        is_left_open = call.step_id in self._claim.left_open and call.order.options.id is None
+        if run_id is None or (is_left_open and self._ended_in_vain(run_id)):
+            self._resolving[call.step_id] = asyncio.get_running_loop().create_task(self._resolve(call))
+        elif is_left_open and self._claim.children[call.step_id] == run_id:
+            self._looking[call.step_id] = call
+            self._resolving[call.step_id] = asyncio.get_running_loop().create_task(self._look_for(call, run_id))
         else:
             self._started(call, run_id)
 
@@ -134,9 +149,35 @@ class Children:
         return message is not None and error_of(decode_outcome(message.payload)) is None
 
     def _ended_in_vain(self, run_id: RunId) -> bool:
-        """Whether a child failed, or was ended with its parent, before this attempt of the run began."""
-        message = self._body.mailbox.peek(MessageKind.CHILD, run_id) if self._claim.reopened_seq else None
-        return message is not None and error_of(decode_outcome(message.payload)) is not None
+        """Whether a child failed, or was ended with its parent, before this attempt of the run began, and nobody has
+        heard of it."""
+        message = self._body.mailbox.peek(MessageKind.CHILD, run_id)
+        return (
+            message is not None
+            and message.created_at <= self._claim.started_at
+            and error_of(decode_outcome(message.payload)) is not None
+        )
+
+    async def _look_for(self, call: ChildCall[Any], run_id: RunId) -> None:
+        """Await a child that an earlier attempt of the run has left open, unless it was asked to end by then."""
+        while True:
+            try:
+                asked_at = await self._starts.cancel_asked_at(run_id)
+            except StoreUnavailable:
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            break
+        if asked_at is not None and asked_at <= self._claim.started_at:
+            del self._looking[call.step_id]
+            await self._resolve(call)
+        else:
+            asyncio.get_running_loop().call_soon(self._found, call, run_id)
+
+    def _found(self, call: ChildCall[Any], run_id: RunId) -> None:
+        if self._resolving.pop(call.step_id, None) is not None:
+            del self._looking[call.step_id]
+            self._started(call, run_id)
+            self._owner.go_on()
 
     async def _resolve(self, call: ChildCall[Any]) -> None:
         order = call.order
@@ -206,6 +247,8 @@ class Children:
         task = self._resolving.pop(step_id, None)
         if task is not None:
             task.cancel()
+        if (call := self._looking.pop(step_id, None)) is not None:
+            self._give_up(call)
         run_id = self._begun.get(step_id)
         operation = None if run_id is None else self.awaited.pop(run_id, None)
         if isinstance(operation, ChildCall):

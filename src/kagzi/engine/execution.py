@@ -90,7 +90,7 @@ class Execution(Stepping):
             args, kwargs = self._definition.arguments.decode(self._claim.input, where=where)
             self._body.begin(self._definition.fn, args, kwargs)
         except Exception as error:  # nearly always: the function's parameters are not those of the start
-            if self._recorder.seq:  # they were once, so that is the code's fault (P16)
+            if self._recorder.seq or self._claim.parked is not None:  # they were once, so it's the code's fault (P16)
                 self._set_aside(error)
             else:
                 self._fail(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from kagzi.engine.endings import Ending
@@ -14,6 +14,7 @@ from kagzi.engine.time import EngineClock
 from kagzi.model.change import Change
 from kagzi.model.child import Forsaken
 from kagzi.model.event import Awaiting
+from kagzi.model.run import RunId
 from kagzi.payloads import Payloads
 from kagzi.rules.classification import Classifier
 from kagzi.store.protocol import Store
@@ -63,6 +64,9 @@ class Host(Protocol):
 
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
+
+    async def cancel_asked_at(self, run_id: RunId) -> datetime | None:
+        """When a run, or the last of its chain, was asked to end; None where it was not. Raises StoreUnavailable."""
 
     def ended(self, execution: Execution, ending: Ending, change: Change | None) -> None:
         """The execution is over; `change` is what it wrote last, if that was durable."""

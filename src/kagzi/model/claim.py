@@ -32,7 +32,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     when this attempt was first taken, and where workflow time begins. `crashes` counts the workers that died with it in
     a row, without anything having been recorded since the first of them.
 
-    `children` are the runs that were started by operations which are not finished, by step_id.
+    `children` are the runs that were started by operations which are not finished, by step_id; earlier attempts of the
+    run have begun those in `left_open`.
 
     `seed` is the run by whose id its chance is seeded, where that is another.
 
@@ -59,6 +60,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     mail: tuple[Message, ...] = ()
     children: dict[str, RunId] = {}
+    left_open: frozenset[str] = frozenset()
     seed: RunId | None = None
 
 

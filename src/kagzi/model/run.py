@@ -208,6 +208,7 @@ class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
     continued_from: RunId | None = None
     continued_to: RunId | None = None
     first_run_id: RunId | None = None
+    cancel_asked_at: datetime | None = None
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

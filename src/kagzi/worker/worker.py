@@ -397,6 +397,11 @@ class Worker:
         """The default and the deprecated versions of a workflow. Raises StoreUnavailable."""
         return await self._app.version_policy(self.namespace, workflow)
 
+    async def cancel_asked_at(self, run_id: RunId) -> datetime | None:
+        """When a run, or the last of its chain, was asked to end; None where it was not. Raises StoreUnavailable."""
+        run = await self.store.get(await self.store.latest(run_id))
+        return None if run is None else run.cancel_asked_at
+
     async def version_to_start(self, workflow: str, asked: int | None) -> int:
         """The version that a new run gets. Raises WorkflowNotRegistered, VersionNotFound or StoreUnavailable."""
         known = self._app.definitions.versions(workflow) if self._app.definitions.knows(workflow) else {}

@@ -289,6 +289,7 @@ def _claim(row: tuple[Any, ...], histories: Histories, mail: Mapping[RunId, Sequ
         tries=histories.tries.get(run_id, {}),
         earlier=histories.earlier.get(run_id, {}),
         children=histories.children.get(run_id, {}),
+        left_open=frozenset(histories.left_open.get(run_id, ())),
         reopened_seq=row[13],
         crashes=histories.crashes_since(run_id, crashes=row[14], progress=row[15]) if row[14] else 0,
         mail=tuple(mail.get(run_id, ())),

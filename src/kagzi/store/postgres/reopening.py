@@ -83,11 +83,26 @@ withdrawn AS (
     UPDATE {{schema}}.messages AS m SET received_seq = c.last_seq
     FROM chosen AS c WHERE m.run_id = c.run_id AND m.kind = 'CANCEL' AND m.received_seq IS NULL
 ),
--- Children that were asked to end are not waited for: the new attempt starts its own.
+-- Children that were asked to end are not waited for: the new attempt starts its own. Not of those with an id, which
+-- can't be started twice. What has no message has only started its child, or is open.
 left_behind AS (
     DELETE FROM {{schema}}.step_runs AS s USING chosen AS c
-    WHERE s.run_id = c.run_id AND s.seq IS NULL AND s.kind = 'CHILD' AND EXISTS (
-        SELECT FROM {{schema}}.workflow_runs AS k WHERE k.run_id = s.child_run_id AND k.cancel_asked_at IS NOT NULL
+    WHERE s.run_id = c.run_id AND s.kind = 'CHILD' AND s.message IS NULL AND EXISTS (
+        SELECT FROM {{schema}}.workflow_runs AS k
+        WHERE k.run_id = s.child_run_id AND k.cancel_asked_at IS NOT NULL AND k.status <> 'COMPLETED' AND k.id IS NULL
+    )
+),
+-- Children that had failed, and go on by hand, are awaited: the new attempt starts none in their place.
+awaited_again AS (
+    UPDATE {{schema}}.step_runs AS s SET
+        seq = NULL, status = 'RUNNING', output = NULL, error = NULL, finished_at = NULL, message = NULL
+    FROM chosen AS c
+    WHERE s.run_id = c.run_id AND s.kind = 'CHILD' AND s.status = 'FAILED' AND s.message IS NOT NULL AND EXISTS (
+        SELECT FROM {{schema}}.workflow_runs AS k
+        WHERE k.run_id = s.child_run_id AND (
+            k.run_id IN (SELECT o.run_id FROM chosen AS o)
+            OR (k.finished_at IS NULL AND k.cancel_asked_at IS NULL)
+        )
     )
 ),
 parents AS (

@@ -49,7 +49,8 @@ RUN_COLUMNS = f"""r.run_id::text, coalesce(r.id, r.former_id) AS id, r.namespace
     (SELECT k.worker_id FROM {{schema}}.workers AS k WHERE k.key = r.worker_key) AS worker_id,
     r.parent_run_id::text, r.tags, r.attributes, r.error, {readable("r.paused_at")} AS paused_at, r.pause_reason,
     {readable("r.due_at")} AS due_at, r.forked_from::text,
-    {readable("r.deadline")} AS deadline, r.continued_from::text, r.continued_to::text, r.first_run_id::text"""
+    {readable("r.deadline")} AS deadline, r.continued_from::text, r.continued_to::text, r.first_run_id::text,
+    {readable("r.cancel_asked_at")} AS cancel_asked_at"""
 PAYLOAD_COLUMNS = "r.input, r.output"
 
 
@@ -90,6 +91,7 @@ def stored_run(row: Row, *, input: str | None, output: str | None, error: str | 
         continued_from=row["continued_from"],
         continued_to=row["continued_to"],
         first_run_id=row["first_run_id"],
+        cancel_asked_at=row["cancel_asked_at"],
     )
 
 

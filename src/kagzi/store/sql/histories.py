@@ -27,12 +27,16 @@ _FIRST_ATTEMPT = 0, 1
 
 
 class Histories(NamedTuple):
-    """What is known of the operations of some runs: each by run_id, all but `records` then by step_id."""
+    """What is known of the operations of some runs: each by run_id, all but `records` then by step_id.
+
+    `left_open` are those of `children` that were begun by earlier attempts of the run.
+    """
 
     records: dict[str, list[StepRecord]]
     tries: dict[str, dict[str, Tries]]
     earlier: dict[str, dict[str, StepRecord]]
     children: dict[str, dict[str, RunId]]
+    left_open: dict[str, set[str]]
 
     def crashes_since(self, run_id: str, *, crashes: int, progress: int) -> int:
         """How many of a run's crashes are in a row: none where something was recorded beyond `progress`."""
@@ -57,12 +61,14 @@ def sort_histories(
     one; runs in their first are not in it. A row that shows an execution in progress counts those before it: what a
     crash interrupted is not used up.
     """
-    histories = Histories(defaultdict(list), defaultdict(dict), defaultdict(dict), defaultdict(dict))
+    histories = Histories(defaultdict(list), defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(set))
     records = histories.records
     for row in rows:
         seq = row[_SEQ]
         if seq is None and row[_KIND] == StepKind.CHILD:
             histories.children[row[_RUN]][row[_STEP]] = row[_CHILD]
+            if row[_RUN_ATTEMPT] != reopened.get(row[_RUN], _FIRST_ATTEMPT)[1]:
+                histories.left_open[row[_RUN]].add(row[_STEP])
         elif seq is None:
             used = row[_ATTEMPTS] - 1 if row[_STATUS] == StepStatus.RUNNING else row[_ATTEMPTS]
             if used > 0 or row[_IN_DOUBT] or row[_DETAILS] is not None:

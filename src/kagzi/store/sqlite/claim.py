@@ -224,6 +224,7 @@ def _as_claim(row: Row, fence: int, now: int, histories: Histories, mail: Mappin
         tries=histories.tries.get(run_id, {}),
         earlier=histories.earlier.get(run_id, {}),
         children=histories.children.get(run_id, {}),
+        left_open=frozenset(histories.left_open.get(run_id, ())),
         reopened_seq=row[14],
         crashes=histories.crashes_since(run_id, crashes=row[15], progress=row[16]) if row[15] else 0,
         mail=tuple(mail.get(run_id, ())),

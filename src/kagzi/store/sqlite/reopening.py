@@ -40,11 +40,23 @@ UPDATE messages INDEXED BY messages_unreceived SET received_seq = ?2
 WHERE run_id = ?1 AND kind = 'CANCEL' AND received_seq IS NULL
 """
 
-# Children that were asked to end are not waited for: the new attempt starts its own.
+# Children that were asked to end are not waited for: the new attempt starts its own. Not of those with an id, which
+# can't be started twice. What has no message has only started its child, or is open.
 _LEAVE_BEHIND = """
 DELETE FROM step_runs
-WHERE run_id = ?1 AND seq IS NULL AND kind = 'CHILD' AND EXISTS (
-    SELECT 1 FROM workflow_runs AS k WHERE k.run_id = step_runs.child_run_id AND k.cancel_asked_at IS NOT NULL
+WHERE run_id = ?1 AND kind = 'CHILD' AND message IS NULL AND EXISTS (
+    SELECT 1 FROM workflow_runs AS k
+    WHERE k.run_id = step_runs.child_run_id AND k.cancel_asked_at IS NOT NULL AND k.status <> 'COMPLETED'
+        AND k.id IS NULL
+)
+"""
+
+# Children that had failed, and go on by hand, are awaited: the new attempt starts none in their place.
+_AWAIT_AGAIN = """
+UPDATE step_runs SET seq = NULL, status = 'RUNNING', output = NULL, error = NULL, finished_at = NULL, message = NULL
+WHERE run_id = ?1 AND kind = 'CHILD' AND status = 'FAILED' AND message IS NOT NULL AND EXISTS (
+    SELECT 1 FROM workflow_runs AS k
+    WHERE k.run_id = step_runs.child_run_id AND k.finished_at IS NULL AND k.cancel_asked_at IS NULL
 )
 """
 
@@ -57,6 +69,9 @@ def _reopen(session: Session, orders: Sequence[ReopenOrder]) -> list[ReopenAnswe
         place: _reopen_one(session, order)
         for place, order in sorted(enumerate(orders), key=lambda asked: asked[1].run_id)
     }
+    for place, order in enumerate(orders):
+        if answers[place].outcome is ReopenOutcome.REOPENED:
+            session.write(_AWAIT_AGAIN, (order.run_id,))
     return [answers[place] for place in range(len(orders))]
 
 

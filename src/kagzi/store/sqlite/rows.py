@@ -48,7 +48,7 @@ RUN_COLUMNS = """r.run_id, coalesce(r.id, r.former_id), r.namespace, r.workflow,
     r.crashes, r.wakeups, r.fence, r.inbox, r.created_at, r.started_at, r.finished_at, r.available_at, r.waits,
     r.worker_key, (SELECT k.worker_id FROM workers AS k WHERE k.key = r.worker_key) AS worker_id,
     r.parent_run_id, r.tags, r.attributes, r.paused_at, r.pause_reason, r.due_at, r.forked_from,
-    r.deadline, r.continued_from, r.continued_to, r.first_run_id"""
+    r.deadline, r.continued_from, r.continued_to, r.first_run_id, r.cancel_asked_at"""
 PAYLOAD_COLUMNS = "r.input, r.output, r.error"
 NO_PAYLOADS = (None, None, None)
 
@@ -87,9 +87,10 @@ def stored_run(row: Row) -> StoredRun:
         continued_from=row[28],
         continued_to=row[29],
         first_run_id=row[30],
-        input=row[31],
-        output=row[32],
-        error=row[33],
+        cancel_asked_at=moment_or_none(row[31]),
+        input=row[32],
+        output=row[33],
+        error=row[34],
     )
 
 
