@@ -110,6 +110,44 @@ async def test_a_child_that_fails_raises_in_its_parent(kagzi: Kagzi) -> None:
     assert child_run_id == step.child_run_id
 
 
+async def test_a_child_has_a_time_limit_of_its_own(kagzi: Kagzi) -> None:
+    """P20."""
+
+    @kagzi.workflow
+    async def sleeper(ctx: WorkflowContext) -> None:
+        await ctx.sleep("long", timedelta(days=1))
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> dict[str, Any]:
+        try:
+            await ctx.options(timeout=1).child("sleeper", sleeper)
+        except ChildFailed as failed:
+            return {"kind": failed.error.kind.value, **failed.error.context}
+        return {}
+
+    async with kagzi, kagzi.create_worker():
+        handle = await parent.start()
+        assert await handle.result(timeout=30) == {"kind": "TIMEOUT", "timeout": "run"}
+        (step,) = await handle.history()
+        child = await kagzi.handle(step.child_run_id or "").describe()
+
+    assert child.deadline == child.created_at + timedelta(seconds=1)
+
+
+async def test_what_a_child_cannot_have_is_refused_at_the_call(kagzi: Kagzi) -> None:
+    @kagzi.workflow
+    async def child(ctx: WorkflowContext) -> None: ...
+
+    @kagzi.workflow
+    async def parent(ctx: WorkflowContext) -> str:
+        with pytest.raises(TypeError, match="child 'first' can't have an undo"):
+            ctx.options(undo=print).child("first", child)
+        return "refused"
+
+    async with kagzi, kagzi.create_worker():
+        assert await (await parent.start()).result(timeout=30) == "refused"
+
+
 async def test_a_started_child_goes_on_beside_its_parent(kagzi: Kagzi) -> None:
     @kagzi.workflow
     async def double(ctx: WorkflowContext, number: int) -> int:

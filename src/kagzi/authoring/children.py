@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -44,12 +45,13 @@ class Startable(Protocol[P, R_co]):
 
 class ChildOrder(msgspec.Struct, frozen=True, kw_only=True):
     """A child that is to be started: its workflow (and `definition`, None where only its name is known), its encoded
-    input, and options."""
+    input, its options, and how long it may take in all."""
 
     workflow: str
     definition: Definition | None
     input: str
     options: ChildOptions
+    timeout: timedelta | None
 
 
 class ChildCall(LazyCall[R]):
@@ -124,7 +126,13 @@ class ChildHandle(Generic[R]):
 
 
 def order_of(
-    port: RunPort, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: ChildOptions
+    port: RunPort,
+    workflow: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: ChildOptions,
+    *,
+    timeout: timedelta | None,
 ) -> ChildOrder:
     """Check what is to be started, and encode its arguments. Raises TypeError, ValueError or PayloadError."""
     if isinstance(workflow, str):
@@ -136,4 +144,4 @@ def order_of(
         name = definition.name
     shape = port.payloads.untyped_call() if definition is None else definition.arguments
     text = shape.encode(args, kwargs, where=f"the input of workflow {name!r}")
-    return ChildOrder(workflow=name, definition=definition, input=text, options=options)
+    return ChildOrder(workflow=name, definition=definition, input=text, options=options, timeout=timeout)

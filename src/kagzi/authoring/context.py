@@ -270,11 +270,12 @@ class WorkflowContext(RunFacts):
 
         It starts when the call is awaited, once whatever crashes. A wait that is given up (a timeout, a lost race, a
         failed group) gives the child up too, as its `parent_close` says. `ctx.options` has its `id`, `queue` (by
-        default the parent's), `version` and `parent_close`.
+        default the parent's), `version`, `parent_close`, and `timeout` from its start to its end.
 
         The await raises ChildFailed where it failed or was cancelled, ConflictError where another run has its id, even
         one of the same workflow and input.
-        Raises ValueError for a name that can't be kept, PayloadError for an argument that can't be stored exactly.
+        Raises ValueError for a name that can't be kept, PayloadError for an argument that can't be stored exactly,
+        TypeError for `undo`.
         """
         return self._call_child(name, workflow, args, kwargs, starts_only=False)
 
@@ -295,8 +296,13 @@ class WorkflowContext(RunFacts):
         self, name: str, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, starts_only: bool
     ) -> ChildCall[Any]:
         check_name(name, what="the name of a child")
-        port = self._port
-        order = order_of(port, workflow, args, kwargs, self._child_options)
+        port, options = self._port, self._options
+        if options.undo is not None:
+            raise TypeError(
+                f"child {name!r} can't have an undo, which is for steps and transactions. Where it fails, the steps of "
+                "its own are undone; what undoes it once it is completed, call as a step."
+            )
+        order = order_of(port, workflow, args, kwargs, self._child_options, timeout=options.timeout)
         call: ChildCall[Any] = ChildCall(  # type: ignore[abstract] # only for type checkers: see calls.py
             port, port.identify(name), name, order, starts_only=starts_only
         )
@@ -349,9 +355,9 @@ class WorkflowContext(RunFacts):
         it did not happen and can't any more: then the step is executed. A `reconcile` that raises is called again as
         `retry` says, and then the await raises StepInterrupted.
 
-        Of children: `id`, `queue` and `version` are as in `Workflow.options`; `parent_close` is what becomes of a child
-        that is open when this run ends: it is asked to end (CANCEL, the default), ended (TERMINATE), or goes on
-        (ABANDON).
+        Of children: `id`, `queue`, `version` and `timeout` are as in `Workflow.options`; `parent_close` is what becomes
+        of a child that is open when this run ends: it is asked to end (CANCEL, the default), ended (TERMINATE), or goes
+        on (ABANDON).
 
         Raises TypeError or ValueError naming the option that can't be.
         """

@@ -348,6 +348,7 @@ class Recorder:
             queue=order.options.queue or claim.queue,
             priority=claim.priority,
             parent_run_id=claim.run_id,
+            timeout_s=None if order.timeout is None else order.timeout.total_seconds(),
         )
         start = ChildStart(
             step_id=call.step_id,

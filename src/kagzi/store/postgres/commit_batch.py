@@ -141,6 +141,7 @@ class _Start(msgspec.Struct, frozen=True, gc=False):
     queue: str
     priority: int
     input: str
+    timeout_s: float | None
 
 
 def _start_row(start: ChildStart) -> _Start:
@@ -157,6 +158,7 @@ def _start_row(start: ChildStart) -> _Start:
         run.queue,
         run.priority,
         run.input,
+        run.timeout_s,
     )
 
 

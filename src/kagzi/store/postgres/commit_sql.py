@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from kagzi.store.postgres.commit_batch import LOCKED
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE, TELL_ENDED, TELL_REPLIED
+from kagzi.store.postgres.rows import not_beyond
 
 _LAST_SET = "child_run_id = excluded.child_run_id"
 _RARELY_SET = ", message = excluded.message, in_doubt = excluded.in_doubt"
@@ -218,20 +219,22 @@ _STARTED = f"""
         unnest($11::text::integer[]),
         json_to_recordset($12::json) AS (
             step_id text, run_attempt integer, parent_close text, run_id uuid, namespace text, id text, workflow text,
-            version integer, queue text, priority integer, input text
+            version integer, queue text, priority integer, input text, timeout_s double precision
         )
     ) AS c (
-        place, step_id, run_attempt, parent_close, run_id, namespace, id, workflow, version, queue, priority, input
+        place, step_id, run_attempt, parent_close, run_id, namespace, id, workflow, version, queue, priority, input,
+        timeout_s
     )
     WHERE (SELECT mine FROM held)[c.place]
 ),
 started AS (
     INSERT INTO {{schema}}.workflow_runs (
         run_id, namespace, id, workflow, version, queue, priority, input, tags, parent_run_id, parent_close, status,
-        fence, available_at
+        fence, available_at, timeout_s, deadline
     )
     SELECT c.run_id, c.namespace, c.id, c.workflow, c.version, c.queue, c.priority, c.input, '{{}}', c.parent,
-        c.parent_close, 'PENDING', 0, now()
+        c.parent_close, 'PENDING', 0, now(), c.timeout_s,
+        {not_beyond("now() + c.timeout_s * interval '1 second'")}
     FROM children AS c
     ON CONFLICT DO NOTHING
     RETURNING run_id

@@ -16,7 +16,7 @@ from kagzi.model.run import TERMINAL, RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StartMark, StepRecord
 from kagzi.store.sqlite.batches import BulkInsert
 from kagzi.store.sqlite.session import Doubtful, Session, Verb
-from kagzi.store.sqlite.times import micros, micros_or_none, moment, span
+from kagzi.store.sqlite.times import later, micros, micros_or_none, moment, span
 
 # The object's keys are run_ids and its values fences, so that nothing has to be parsed twice.
 _OWNED = """
@@ -99,9 +99,9 @@ WHERE run_id = ?1
 _START_CHILD = """
 INSERT INTO workflow_runs (
     run_id, namespace, id, workflow, version, queue, priority, status, input, parent_run_id, parent_close, created_at,
-    available_at
+    available_at, timeout_s, deadline
 )
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'PENDING', ?8, ?9, ?10, ?11, ?11)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'PENDING', ?8, ?9, ?10, ?11, ?11, ?12, ?13)
 ON CONFLICT DO NOTHING
 """
 _AWAIT_CHILD = f"""
@@ -258,7 +258,8 @@ def _start_child(session: Session, parent: Change, start: ChildStart) -> bool:
     """Start a child; False where it, or another run with its id, is there."""
     run, now = start.run, session.now
     row = (run.run_id, run.namespace, run.id, run.workflow, run.version, run.queue, run.priority, run.input)
-    if not session.write(_START_CHILD, (*row, parent.run_id, start.parent_close, now)):
+    deadline = None if run.timeout_s is None else later(now, run.timeout_s)
+    if not session.write(_START_CHILD, (*row, parent.run_id, start.parent_close, now, run.timeout_s, deadline)):
         return False
     session.write(_AWAIT_CHILD, (parent.run_id, start.step_id, now, run.run_id, start.run_attempt))
     session.due = True
