@@ -32,7 +32,7 @@ class Looked(NamedTuple):
 _BY_RUN_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.run_id = ? AND r.namespace = ?"
 _BY_ID = "SELECT r.run_id, r.status, r.inbox FROM workflow_runs AS r WHERE r.namespace = ? AND r.id = ?"
 _BY_KEY = """
-SELECT m.position, m.kind, m.name FROM messages AS m
+SELECT m.position, m.kind, m.name FROM messages AS m INDEXED BY messages_dedup_key
 WHERE m.run_id = ? AND m.dedup_key = ? AND m.dedup_key IS NOT NULL
 """
 
