@@ -26,6 +26,7 @@ from kagzi.engine.handles import WorkflowTimer
 from kagzi.engine.history import History
 from kagzi.engine.loop import WorkflowLoop
 from kagzi.engine.mailbox import Mailbox
+from kagzi.engine.nobody import NOBODY
 from kagzi.engine.patches import Patches
 from kagzi.engine.runlog import RunLogger
 from kagzi.engine.sending import INSISTING, post_signal
@@ -182,6 +183,14 @@ class Body:
         if self._loop.leaving:
             return True
         return self._loop.leave([waited for waited in self.asked.values() if isinstance(waited, asyncio.Future)])
+
+    def let_go(self) -> None:
+        """Lead back to the execution, and from the loop to here, no more: everything in it has ended."""
+        self._on_withdrawn = NOBODY.withdrawn
+        self._task = None
+        self._loop.let_go()
+        self.asked.clear()
+        self.unawaited.clear()
 
     # -- what it asks for (RunPort) ----------------------------------------------------------------------------
 

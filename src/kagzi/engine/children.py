@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.engine.body import Body
 from kagzi.engine.consequences import Begun, Consequence
+from kagzi.engine.nobody import NOBODY
 from kagzi.engine.recording import Recorder
 from kagzi.errors import ConflictError, StoreUnavailable
 from kagzi.ids import new_id
@@ -272,3 +273,7 @@ class Children:
         for task in self._resolving.values():
             task.cancel()
         self._resolving.clear()
+
+    def let_go(self) -> None:
+        """Lead back to the execution no more: it has left memory."""
+        self._owner = NOBODY

@@ -9,6 +9,7 @@ from typing import Protocol
 from kagzi.authoring.events import EventReceive
 from kagzi.engine.body import Body
 from kagzi.engine.consequences import Consequence, Order, Receipt
+from kagzi.engine.nobody import NOBODY
 from kagzi.engine.recording import Recorder
 from kagzi.engine.timers import Timer
 from kagzi.model.change import Change
@@ -58,6 +59,10 @@ class Correspondence:
         self._putting_back = 0
         self.is_ordering = False
         self.is_declaring = False
+
+    def let_go(self) -> None:
+        """Lead back to the execution no more: it has left memory."""
+        self._owner = NOBODY
 
     def receive_order(self) -> bool:
         """Record that the body is to be cancelled, where somebody ordered it; whether that is under way."""

@@ -524,8 +524,12 @@ class Execution(Stepping):
         if self._closing is None:
             self._leave()
         self._consequences.clear()
-        if not self._body.leave():
+        if self._body.leave():
+            self._body.let_go()
+        else:
             self._warn_of_going_on()
+        self._children.let_go()
+        self._mail.let_go()
         self._host.ended(self, ending, change)
 
     def _warn_of_going_on(self) -> None:

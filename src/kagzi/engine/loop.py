@@ -23,6 +23,7 @@ from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
 from kagzi.authoring.scopes import ROOT_SCOPE, Scope
 from kagzi.engine.forbidden import FORBIDDEN, refuse
 from kagzi.engine.handles import Timers, WorkflowHandle, WorkflowTimer
+from kagzi.engine.nobody import NOBODY
 from kagzi.engine.tasks import WorkflowFuture, WorkflowTask
 from kagzi.errors import KagziError, Parked, WorkflowIOError
 
@@ -122,6 +123,11 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._run_ready(_HANDLES_WHILE_LEAVING + more)
         self._ready.clear()
         return self._all_ended()
+
+    def let_go(self) -> None:
+        """Lead back to nothing: the run has left memory, and every task has ended."""
+        self._body = None
+        self._timers = NOBODY
 
     def refuses(self) -> bool:
         """Whether whoever asks for something gets `Parked`, as the run leaves memory."""
