@@ -11,6 +11,7 @@ import msgspec
 from benchmarks.application import application
 from benchmarks.looping import run
 from benchmarks.usage import usage
+from kagzi.worker import garbage
 
 
 async def _serve(slots: int) -> None:
@@ -18,6 +19,7 @@ async def _serve(slots: int) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(questions), sys.stdin)
     async with AsyncExitStack() as stack:
         kagzi = await stack.enter_async_context(application().kagzi)
+        garbage.tune()
         print("connected", flush=True)
         while question := (await questions.readline()).decode().strip():
             if question == "begin":

@@ -15,6 +15,7 @@ from kagzi.app.event_loops import new_event_loop
 from kagzi.cli.child import RETIRED
 from kagzi.clock import monotonic
 from kagzi.model.worker import WorkerState
+from kagzi.worker import garbage
 from kagzi.worker.health_port import HealthPort
 from kagzi.worker.vitals import Vitals
 from kagzi.worker.worker import Worker
@@ -32,6 +33,7 @@ def serve(worker: Worker, *, supervised: bool, health_socket: str | None = None)
     asked to drain is RETIRED. `health_socket`: a file where it asks how
     the worker is.
     """
+    garbage.tune()
     loop = new_event_loop()
     status = 0
     try:

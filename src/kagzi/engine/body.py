@@ -63,8 +63,14 @@ class Body:
     be looked at.
     """
 
+    # What few bodies need, or need late, stands in the class until it is set: with more than thirty attributes of its
+    # own, an instance would get a dict that is made, and looked up, far more slowly.
     undoing: Undoing | None = None
     events_changed = False
+    order: str | None = None
+    _task: WorkflowTask[Any] | None = None
+    _chance: random.Random | None = None
+    _logger: RunLogger | None = None
 
     def __init__(
         self,
@@ -97,7 +103,6 @@ class Body:
         self.mailbox = Mailbox(claim.mail, claim.inbox)
         self.is_simple = not (replaying or claim.mail or claim.earlier)
         self.patches = Patches(history)
-        self.order: str | None = None
         self.ordered_at = claim.started_at
         self._on_withdrawn = on_withdrawn
         self._now = claim.started_at
@@ -106,9 +111,6 @@ class Body:
         # As they are, for speed: a call of ours around them would be a twentieth of what a step costs.
         self.next_order = self._loop.next_order
         self.drain = self._loop.drain
-        self._task: WorkflowTask[Any] | None = None
-        self._chance: random.Random | None = None
-        self._logger: RunLogger | None = None
 
     # -- what the execution does with it -----------------------------------------------------------------------
 

@@ -56,6 +56,10 @@ ten thousand timers that fire one after the other would otherwise do little else
 class Execution(Stepping):
     """A run in memory, from its claim to its end here."""
 
+    is_pausing = False
+    _is_overdue = False
+    _stays: Alarm | None = None
+
     def __init__(self, host: Host, claim: Claim, definition: Definition) -> None:
         # A run that parked or was released before its first record has gone this way before, and has logged on it.
         self._live = not claim.history and claim.fence == 1
@@ -77,9 +81,6 @@ class Execution(Stepping):
         self._children = Children(self, claim, body, recorder, host)
         self._mail = Correspondence(self, claim, body, recorder, host, grace=host.cancel_grace)
         self._closings = Closings(host, claim, definition, self._history, recorder, body)
-        self._stays: Alarm | None = None
-        self.is_pausing = False
-        self._is_overdue = False
 
     # -- life --------------------------------------------------------------------------------------------------
 

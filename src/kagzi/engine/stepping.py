@@ -35,6 +35,13 @@ from kagzi.store.chains import post_to_the_end
 class Stepping(ABC):
     """The steps of one run, and what of it is on its way to the store."""
 
+    _committing = 0
+    _turns: Turns[Consequence] | None = None  # made for the first transaction
+    _once: Once | None = None  # made for the first step that is executed at most once
+    _closing: Change | None = None
+    _over = False
+    _draining = False
+
     def __init__(self, host: Host, claim: Claim, body: Body, recorder: Recorder) -> None:
         self.run_id = claim.run_id
         self.fence = claim.fence
@@ -44,13 +51,7 @@ class Stepping(ABC):
         self._recorder = recorder
         self._timers = body.timers
         self._running: dict[str, RunningStep] = {}
-        self._committing = 0
         self._consequences: deque[Consequence] = deque()
-        self._turns: Turns[Consequence] | None = None  # made for the first transaction
-        self._once: Once | None = None  # made for the first step that is executed at most once
-        self._closing: Change | None = None
-        self._over = False
-        self._draining = False
 
     # -- what the execution does -------------------------------------------------------------------------------
 
