@@ -33,7 +33,7 @@ class StepRunner:
         self._processes = StepProcesses(processes)
         # Steps are begun wherever another ended or a commit returned; what that had set must not reach them.
         self._context = copy_context()
-        self.running: dict[RunningStep, None] = {}
+        self.running: dict[RunningStep, asyncio.Task[None]] = {}
         self.holding = False
 
     @property
@@ -74,8 +74,7 @@ class StepRunner:
 
     def _launch(self, step: RunningStep) -> None:
         self._free -= 1
-        self.running[step] = None
-        step.task = asyncio.get_running_loop().create_task(self._execute(step), context=self._context.copy())
+        self.running[step] = asyncio.get_running_loop().create_task(self._execute(step), context=self._context.copy())
 
     def _ended(self, step: RunningStep) -> None:
         self._free += 1
@@ -91,6 +90,12 @@ class StepRunner:
 
     async def _execute(self, step: RunningStep) -> None:
         owner, call = step.owner, step.call
+        was_stopped = step.stopped
+        if was_stopped:  # before it came to begin
+            self._ended(step)
+            return
+        # Not before: a task that is cancelled before it begins does nothing at all, and would keep its turn for ever.
+        step.task = self.running[step]
         if not owner.may_start_steps:
             self._ended(step)
             # A plain callback: it ends the body, whose loop must not be drained inside a task (engine/loop.py).

@@ -88,7 +88,7 @@ class Process:
             self._life.cancel()
             await asyncio.wait({self._life})
         await asyncio.sleep(0)  # its runs are dropped in a callback
-        steps = [step.task for step in self.steps.running if step.task is not None]
+        steps = [*self.steps.running.values()]
         if steps:
             await asyncio.wait(steps, timeout=patience_s)
         await self.connection.close()
