@@ -66,18 +66,22 @@ def test_a_view_of_django_starts_and_signals_inside_atomic(kagzi: Kagzi, django:
     atomic: Callable[..., Any] = import_module("django.db.transaction").atomic
     listen = kagzi.register_workflow("listen", flow)
     waiting = listen.options(id="waiting").start("one")
+    queued = listen.options(queue="another").start("never")
 
     with atomic(using=ALIAS):
         view = listen.options(connection=django, id="100%", tags=["a", "%s"])
         started = view.start("two")
         assert view.start("two").run_id == started.run_id
         waiting.signal(WORD, "three", connection=django)
-        assert [run.id for run in kagzi.find_runs()] == ["waiting"]
+        queued.cancel("not wanted", connection=django)
+        assert queued.status() == "PENDING"
+        assert [run.id for run in kagzi.find_runs(queue="default")] == ["waiting"]
     with atomic(using=ALIAS):
         vanished = listen.options(connection=django).start("four")
         import_module("django.db.transaction").set_rollback(True, using=ALIAS)
 
-    assert [run.id for run in kagzi.find_runs()] == ["100%", "waiting"]
+    assert queued.status() == "CANCELLED"
+    assert [run.id for run in kagzi.find_runs(queue="default")] == ["100%", "waiting"]
     assert [message.name for message in waiting.describe().undelivered] == ["word"]
     with pytest.raises(RunNotFound):
         vanished.status()

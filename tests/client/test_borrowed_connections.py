@@ -1,8 +1,9 @@
-"""Starts and signals inside the caller's own transaction: they commit or vanish with it (P3)."""
+"""Starts, signals, events and cancellations inside the caller's own transaction: they commit or vanish with it (P3)."""
 
 from __future__ import annotations
 
 import sqlite3
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
@@ -14,7 +15,17 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from kagzi import ConfigError, ConflictError, Kagzi, RunNotFound, Signal, WorkflowContext, WorkflowHandle
+from kagzi import (
+    ConfigError,
+    ConflictError,
+    Kagzi,
+    RunClosed,
+    RunNotFound,
+    Signal,
+    WorkflowCancelled,
+    WorkflowContext,
+    WorkflowHandle,
+)
 from tests.app.applications import until
 
 # SQLAlchemy by name: whoever works on other things need not have it for the types to be checked.
@@ -189,8 +200,49 @@ async def check_events(url: str, lend: Lend) -> None:
         assert await kagzi.handle(booking.run_id).result(timeout=30) == {"%s": ":x"}
 
 
+async def check_cancellations(url: str, lend: Lend) -> None:
+    """A run goes on until the commit that ends it, and after a rollback; one that was not begun ends by the commit."""
+    kagzi = Kagzi(url)
+
+    @kagzi.workflow
+    async def listen(ctx: WorkflowContext) -> str:
+        return await ctx.wait_for(WORD)
+
+    async with kagzi:
+        asked, ended, kept = [await listen.start() for _ in range(3)]
+        queued = await listen.options(queue="another").start()
+        async with kagzi.create_worker():
+            for handle in (asked, ended, kept):
+                await until(lambda handle=handle: _waits(handle))  # type: ignore[misc]
+            async with lend(url) as (connection, _, rollback):
+                await kept.cancel("never", connection=connection)
+                await kept.terminate("never", connection=connection)
+                await _settle(rollback)
+            await kept.signal(WORD, "kept")
+            assert await kept.result(timeout=30) == "kept"
+        async with lend(url) as (connection, commit, _):
+            unseen = await listen.options(connection=connection).start()
+            for _ in range(2):
+                await asked.cancel("ünï'\"%s $1", connection=connection)
+                await ended.terminate("gone", connection=connection)
+                await queued.cancel("too late", connection=connection)
+                await unseen.cancel(connection=connection)
+            with pytest.raises(RunClosed):
+                await kept.cancel(connection=connection)
+            with pytest.raises(RunNotFound):
+                await kagzi.handle(str(uuid.uuid4())).cancel(connection=connection)
+            assert {run.status for run in await kagzi.find_runs(status="CANCELLED")} == set()
+            await _settle(commit)
+        assert {run.run_id for run in await kagzi.find_runs(status="CANCELLED")} == {
+            handle.run_id for handle in (ended, queued, unseen)
+        }
+        async with kagzi.create_worker():
+            with pytest.raises(WorkflowCancelled, match="ünï'\"%s \\$1"):
+                await asked.result(timeout=30)
+
+
 async def _waits(handle: WorkflowHandle[Any]) -> bool:
-    return any("event" in what for what in (await handle.describe()).waiting_for)
+    return any("event" in what or "signal" in what for what in (await handle.describe()).waiting_for)
 
 
 @pytest.mark.parametrize("driver", ON_POSTGRES)
@@ -202,6 +254,17 @@ async def test_on_postgresql_events_come_with_the_transaction(postgres_url: str,
 async def test_on_sqlite_events_come_with_the_transaction(sqlite_url: str) -> None:
     """P3."""
     await check_events(sqlite_url, by_apsw)
+
+
+@pytest.mark.parametrize("driver", ON_POSTGRES)
+async def test_on_postgresql_a_cancellation_comes_with_the_transaction(postgres_url: str, driver: str) -> None:
+    """P3."""
+    await check_cancellations(postgres_url, ON_POSTGRES[driver])
+
+
+async def test_on_sqlite_a_cancellation_comes_with_the_transaction(sqlite_url: str) -> None:
+    """P3."""
+    await check_cancellations(sqlite_url, by_apsw)
 
 
 @pytest.mark.parametrize("driver", ON_POSTGRES)

@@ -56,7 +56,7 @@ STATEMENTS = {
     "recall": claim._RECALL,
     "post": mail.POST,
     "counters": mail._COUNTERS,
-    "cancel": cancelling._CANCEL,
+    "cancel": cancelling.CANCEL,
     "expire": cancelling._EXPIRE,
     "reopen": reopening._REOPEN,
     "pause": pausing._PAUSE,

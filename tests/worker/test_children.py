@@ -25,6 +25,7 @@ from kagzi import (
     WorkflowContext,
     WorkflowHandle,
 )
+from tests.app.applications import watch
 
 GO, STOP = Signal("go"), Signal("stop")
 
@@ -146,6 +147,41 @@ async def test_what_a_child_cannot_have_is_refused_at_the_call(kagzi: Kagzi) -> 
 
     async with kagzi, kagzi.create_worker():
         assert await (await parent.start()).result(timeout=30) == "refused"
+
+
+async def test_a_thousand_children_cost_each_what_a_hundred_do(kagzi: Kagzi) -> None:
+    """Each child's end is read about once, whether its parent is waiting for it by then or starts others."""
+    store = watch(kagzi)
+
+    @kagzi.workflow
+    async def same(ctx: WorkflowContext, number: int) -> int:
+        return number
+
+    @kagzi.workflow
+    async def awaits(ctx: WorkflowContext, children: int) -> int:
+        return sum(await asyncio.gather(*(ctx.child("same", same, number) for number in range(children))))
+
+    @kagzi.workflow
+    async def starts(ctx: WorkflowContext, children: int) -> int:
+        handles = [await ctx.start_child("same", same, number) for number in range(children)]
+        return sum([await handle.result() for handle in handles])
+
+    async with kagzi, kagzi.create_worker():
+        for parent in (awaits, starts):
+            read = 0
+            real = store.real.mail
+
+            async def counting(*asked: Any, real: Any = real) -> Any:
+                nonlocal read
+                mail = await real(*asked)
+                read += sum(len(each) for each in mail.messages.values())
+                return mail
+
+            store.real.mail = counting  # type: ignore[method-assign,assignment]
+            handle = await parent.start(1000)
+            assert await handle.result(timeout=60) == 499_500
+            store.real.mail = real  # type: ignore[method-assign]
+            assert read < 3 * 1000  # two may look at the same moment; with the square it were half a million
 
 
 async def test_a_started_child_goes_on_beside_its_parent(kagzi: Kagzi) -> None:

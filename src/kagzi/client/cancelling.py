@@ -9,13 +9,23 @@ from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
 from kagzi.model.run import RunId, RunStatus
 from kagzi.rules.excerpts import shortened
 from kagzi.rules.failures import cancelled_error, encode_error
+from kagzi.store.borrowed.protocol import Borrowed
 from kagzi.store.chains import at_the_end
 
 _REASON_LIMIT = 10_000
 
 
-async def cancel(link: Link, run_id: RunId, *, namespace: str, reason: str | None, at_once: bool = False) -> None:
-    """Have a run end, by asking its body or `at_once`; returns once that is durable. Idempotent.
+async def cancel(
+    link: Link,
+    run_id: RunId,
+    *,
+    namespace: str,
+    reason: str | None,
+    at_once: bool = False,
+    connection: Borrowed | None = None,
+) -> None:
+    """Have a run end, by asking its body or `at_once`; returns once that is durable, or in the caller's transaction.
+    Idempotent.
 
     Raises RunClosed where it had ended otherwise before, RunNotFound, TypeError, OutcomeUnknown or StoreUnavailable.
     """
@@ -25,6 +35,8 @@ async def cancel(link: Link, run_id: RunId, *, namespace: str, reason: str | Non
 
     async def ask(which: RunId) -> CancelAnswer:
         order = CancelOrder(namespace=namespace, run_id=which, error=error, at_once=at_once)
+        if connection is not None:
+            return await link.store.cancel_within(connection, order)
         (answer,) = await insist(
             link,
             lambda: link.store.cancel([order]),

@@ -98,26 +98,34 @@ class WorkflowHandle(Generic[R]):
             connection=borrowed,
         )
 
-    async def cancel(self, reason: str | None = None) -> None:
+    async def cancel(self, reason: str | None = None, *, connection: Any = None) -> None:
         """Have the run cancelled; returns once that is certain, which is before it has ended.
 
         A run that no worker has begun is CANCELLED at once. In any other, `CancelledError` is raised where its body
         awaits, and its steps under way are stopped; what its `finally` blocks await may take KAGZI_CANCEL_GRACE, then
         it is CANCELLED all the same. A body that catches the error and returns is COMPLETED. No attempt follows.
 
+        With a `connection`, it is cancelled by your open transaction on it, if that commits, as with
+        `Kagzi.options(connection=...)`; the run can write nothing until then, so cancel last.
+
         Idempotent: a run that was cancelled before stays so, with its first reason. Raises RunClosed where it had ended
         without being asked to, RunNotFound where there is none, OutcomeUnknown where the database could not be reached
         in time.
         """
-        await cancelling.cancel(self._link, self._run_id, namespace=self._namespace, reason=reason)
+        borrowed = None if connection is None else borrow(connection)
+        await cancelling.cancel(self._link, self._run_id, namespace=self._namespace, reason=reason, connection=borrowed)
 
-    async def terminate(self, reason: str | None = None) -> None:
+    async def terminate(self, reason: str | None = None, *, connection: Any = None) -> None:
         """Make the run CANCELLED now, without asking its body: nothing of it is executed any more, no `finally` either.
 
-        A step that is being executed is stopped once its worker hears of it, with its next heartbeat at the latest.
-        Idempotent, also after `cancel`. Raises RunClosed, RunNotFound and OutcomeUnknown as `cancel` does.
+        A step that is being executed is stopped once its worker hears of it, with its next heartbeat at the latest. A
+        `connection` is as for `cancel`. Idempotent, also after `cancel`. Raises RunClosed, RunNotFound and
+        OutcomeUnknown as `cancel` does.
         """
-        await cancelling.cancel(self._link, self._run_id, namespace=self._namespace, reason=reason, at_once=True)
+        borrowed = None if connection is None else borrow(connection)
+        await cancelling.cancel(
+            self._link, self._run_id, namespace=self._namespace, reason=reason, at_once=True, connection=borrowed
+        )
 
     async def retry(self) -> None:
         """Have a run that is FAILED or CANCELLED go on, in a new attempt; returns once that is certain.

@@ -45,8 +45,10 @@ async def start_one(
     else:
         started = await _start_eagerly(link, run, worker)
     link.clock.observe(started.now)
-    _tell_workers(link, run, started)
-    await _check_conflict(link, run, started)
+    if link.local_workers:
+        _tell_workers(link, run, started)
+    if not started.created:
+        await _check_conflict(link, run, started)
     # A run that was there before may be of another version, whose result has another type.
     return WorkflowHandle(link, started.run_id, definition if started.created else None, namespace=run.namespace)
 
@@ -74,8 +76,10 @@ async def signal_with_start(
     run = msgspec.structs.replace(_new_run(link, name, version, definition, args, kwargs, options), message=first)
     (started,) = await _store(link, [run], options)
     link.clock.observe(started.now)
-    _tell_workers(link, run, started)
-    await _check_conflict(link, run, started)
+    if link.local_workers:
+        _tell_workers(link, run, started)
+    if not started.created:
+        await _check_conflict(link, run, started)
     if not started.created:
         await messages.signal(link, started.run_id, sent, value, namespace=run.namespace, connection=options.connection)
     return WorkflowHandle(link, started.run_id, definition if started.created else None, namespace=run.namespace)
@@ -108,7 +112,7 @@ async def _store(link: Link, runs: Sequence[NewRun], options: StartOptions) -> S
 
 async def _check_conflict(link: Link, run: NewRun, started: Started) -> None:
     """Accept a run that was there before if it is the same; of a chain, the first counts. Raises ConflictError."""
-    if not started.created and (started.workflow, started.input) != (run.workflow, run.input):
+    if (started.workflow, started.input) != (run.workflow, run.input):
         there = await link.store.get(started.run_id)
         first = None if there is None or there.first_run_id is None else await link.store.get(there.first_run_id)
         if first is not None and first.input is not None:

@@ -236,12 +236,14 @@ class Children:
 
     def receive(self) -> None:
         """Give the outcomes that have come to whoever waits for them."""
-        mailbox = self._body.mailbox
-        for name in mailbox.names(MessageKind.CHILD):
-            operation = self.awaited.pop(RunId(name), None)
-            message = None if operation is None else mailbox.take(MessageKind.CHILD, name)
-            if operation is not None and message is not None:
-                self._owner.submit(*self._recorder.child_ended(operation, message))
+        mailbox, awaited = self._body.mailbox, self.awaited
+        # Whichever are fewer: a thousand may be waited for while they end one by one, or have ended before their turn.
+        come = list(awaited) if len(awaited) < len(mailbox) else mailbox.names(MessageKind.CHILD)
+        for name in come:
+            run_id = RunId(name)
+            if run_id not in awaited or (message := mailbox.take(MessageKind.CHILD, name)) is None:
+                continue
+            self._owner.submit(*self._recorder.child_ended(awaited.pop(run_id), message))
 
     def withdrawn(self, step_id: str) -> None:
         """The body waits for an operation no more."""

@@ -35,8 +35,12 @@ class Mailbox:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
+    def __len__(self) -> int:
+        """How many messages are here."""
+        return len(self._known)
+
     def put(self, messages: Iterable[Message], inbox: int) -> None:
-        """Take in what has come since; `messages` are all that no durable record had received.
+        """Take in what has come since; `messages` are such that no durable record had received.
 
         Those from before are passed over: they are here, or on their way to the body, of which the store may not have
         known yet.

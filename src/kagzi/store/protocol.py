@@ -146,6 +146,13 @@ class Store(Protocol):
         Raises as `start_within` does.
         """
 
+    async def cancel_within(self, borrowed: Borrowed, order: CancelOrder) -> CancelAnswer:
+        """Carry out an order as `cancel` does, on a caller's connection. The run, and the one whose child it is, are
+        locked until the caller's end.
+
+        Raises as `start_within` does.
+        """
+
     # -- mailboxes ---------------------------------------------------------------------------------------------
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
@@ -156,8 +163,8 @@ class Store(Protocol):
         """
 
     async def mail(self, worker: WorkerKey, seen: Mapping[RunId, int]) -> Mail:
-        """Give the unreceived messages of those runs of a worker whose counter is beyond what it has `seen`, and say
-        which of the runs seen it no longer owns, and which of its runs are to be paused."""
+        """Give the unreceived messages of a worker's runs that came after what it has `seen`, a counter for each, and
+        say which of the runs seen it no longer owns, and which of its runs are to be paused."""
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
         """List the messages that no record of the run has received, in order."""

@@ -107,6 +107,9 @@ class Line:
     async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> list[KeyTaken]:
         return await self._ask(self._store.emit_within, borrowed, new)
 
+    async def cancel_within(self, borrowed: Borrowed, order: CancelOrder) -> CancelAnswer:
+        return await self._ask(self._store.cancel_within, borrowed, order)
+
     async def claim(self, request: ClaimRequest) -> Claimed:
         """Claim from every queue that something was started on; the answer leaves out when to look again."""
         self.claims_asked = number = self.claims_asked + 1

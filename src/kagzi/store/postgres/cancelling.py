@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kagzi.ids import is_id
 from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome, Expired, Expiry
@@ -16,7 +17,7 @@ from kagzi.store.postgres.rows import RUN_STATUSES, readable, word
 
 # Everything is decided by what the locked rows hold, never by another table: a statement that waited for a lock sees
 # the row anew, and all else as it was before the wait.
-_CANCEL = f"""
+CANCEL = f"""
 WITH asked AS MATERIALIZED (
     SELECT a.* FROM ROWS FROM (json_to_recordset($1::json) AS (
         namespace text, run_id uuid, error text, at_once boolean, left_by uuid
@@ -153,15 +154,13 @@ class Canceller:
 
     def __init__(self, connections: Connections, names: Names) -> None:
         self._connections = connections
-        self._cancel = names.fill(_CANCEL)
+        self._cancel = names.fill(CANCEL)
         self._expire = names.fill(_EXPIRE)
 
     async def cancel(self, orders: Sequence[CancelOrder]) -> list[CancelAnswer]:
         """One trip."""
         possible = [order for order in orders if is_id(order.run_id)]
-        rows = iter(await self._connections.fetch(self._cancel, rows_json(possible)) if possible else ())
-        nowhere = CancelAnswer(outcome=CancelOutcome.NOT_FOUND)
-        return [_answer(next(rows)) if is_id(order.run_id) else nowhere for order in orders]
+        return answered_by(orders, await self._connections.fetch(self._cancel, rows_json(possible)) if possible else ())
 
     async def expire(self, namespace: str, expiry: Expiry) -> Expired:
         """One trip."""
@@ -172,6 +171,13 @@ class Canceller:
         return Expired(failed=tuple(failed or ()), asked=tuple(asked or ()), more=more, next_due=next_due)
 
 
-def _answer(row: Row) -> CancelAnswer:
+def answered_by(orders: Sequence[CancelOrder], rows: Iterable[Row | tuple[Any, ...]]) -> list[CancelAnswer]:
+    """The answer to each order, from the rows of CANCEL for those whose run can be asked for."""
+    answers = iter(rows)
+    nowhere = CancelAnswer(outcome=CancelOutcome.NOT_FOUND)
+    return [_answer(next(answers)) if is_id(order.run_id) else nowhere for order in orders]
+
+
+def _answer(row: Row | tuple[Any, ...]) -> CancelAnswer:
     status = None if row[1] is None else word(RUN_STATUSES, row[1])
     return CancelAnswer(outcome=CancelOutcome[row[0]], status=status)

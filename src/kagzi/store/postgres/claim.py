@@ -265,7 +265,7 @@ class Claimer:
         steps = await self._connections.fetch(self._histories, array_text(begun)) if begun else ()
         reopened = {row[0]: (row[13], row[9]) for row in rows if row[13]}
         histories = sort_histories(steps, step_record, reopened=reopened, as_moment=lambda moment: moment)
-        mail = await self._post.unreceived([row[0] for row in rows if row[8]])
+        mail = await self._post.unreceived({row[0]: 0 for row in rows if row[8]})
         return tuple(_claim(row, histories, mail) for row in rows)
 
 

@@ -89,9 +89,10 @@ SELECT r.run_id::text, r.inbox, r.paused_at IS NOT NULL FROM {schema}.workflow_r
 
 UNRECEIVED = f"""
 SELECT m.run_id::text, m.position, m.kind, m.name, m.payload, {readable("m.created_at")}
-FROM unnest($1::text::uuid[]) AS asked (run_id)
+FROM ROWS FROM (unnest($1::text::uuid[]), unnest($2::text::integer[])) AS asked (run_id, beyond)
 CROSS JOIN LATERAL (
-    SELECT * FROM {{schema}}.messages AS m WHERE m.run_id = asked.run_id AND m.received_seq IS NULL
+    SELECT * FROM {{schema}}.messages AS m
+    WHERE m.run_id = asked.run_id AND m.position > asked.beyond AND m.received_seq IS NULL
 ) AS m
 ORDER BY m.run_id, m.position
 """
@@ -130,7 +131,7 @@ class Post:
         """One trip, and one more where something has come."""
         rows = await self._connections.fetch(self._counters, worker)
         counters = {row[0]: row[1] for row in rows}
-        news = [run_id for run_id, inbox in counters.items() if inbox > seen.get(run_id, inbox)]
+        news = {run_id: at for run_id, at in seen.items() if counters.get(run_id, 0) > at}
         gone = tuple(run_id for run_id in seen if run_id not in counters)
         messages = await self.unreceived(news)
         return Mail(
@@ -140,10 +141,12 @@ class Post:
             paused=frozenset(row[0] for row in rows if row[2]),
         )
 
-    async def unreceived(self, run_ids: Sequence[RunId]) -> dict[RunId, list[Message]]:
-        """One trip; none where nothing is asked for."""
-        rows = await self._connections.fetch(self._unreceived, array_text(run_ids)) if run_ids else ()
-        return sort_messages(rows)
+    async def unreceived(self, beyond: Mapping[RunId, int]) -> dict[RunId, list[Message]]:
+        """The messages of these runs, each run's from beyond a position on. One trip; none for no run."""
+        if not beyond:
+            return {}
+        run_ids, positions = array_text(beyond), array_text(beyond.values())
+        return sort_messages(await self._connections.fetch(self._unreceived, run_ids, positions))
 
     async def answers(self, updates: Sequence[tuple[RunId, int]]) -> list[Answered]:
         """One trip."""

@@ -139,6 +139,9 @@ class PostgresStore:
     async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> list[KeyTaken]:
         return await self._within.emit(borrowed, new)
 
+    async def cancel_within(self, borrowed: Borrowed, order: CancelOrder) -> CancelAnswer:
+        return await self._within.cancel(borrowed, order)
+
     # -- mailboxes ---------------------------------------------------------------------------------------------
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
@@ -148,7 +151,7 @@ class PostgresStore:
         return await self._post.mail(worker, seen)
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
-        return (await self._post.unreceived([run_id])).get(run_id, []) if is_id(run_id) else []
+        return (await self._post.unreceived({run_id: 0})).get(run_id, []) if is_id(run_id) else []
 
     async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
         return await self._orphanage.forsaken(namespace, limit=limit)

@@ -1,4 +1,4 @@
-"""Starts and messages inside a caller's own transaction, on the caller's connection (P3)."""
+"""Starts, messages and orders to end inside a caller's own transaction, on the caller's connection (P3)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from kagzi.errors import ConfigError, StoreUnavailable
+from kagzi.ids import is_id
+from kagzi.model.cancelling import CancelAnswer, CancelOrder
 from kagzi.model.event import KeyTaken, NewEvent
 from kagzi.model.message import NewMessage, Posted
 from kagzi.model.run import NewRun, Started
 from kagzi.store.borrowed.protocol import Borrowed, Dialect, Row
 from kagzi.store.postgres.address import Names
 from kagzi.store.postgres.batches import rows_json
+from kagzi.store.postgres.cancelling import CANCEL, answered_by
 from kagzi.store.postgres.events import EMIT_WITHIN, TAKEN, taken_by
 from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE
 from kagzi.store.postgres.mail import POST, possible, posted_by
@@ -45,7 +48,7 @@ def _within(sql: str) -> str:
 
 
 class Within:
-    """The verbs `start_within`, `post_within` and `emit_within`."""
+    """The verbs `start_within`, `post_within`, `emit_within` and `cancel_within`."""
 
     def __init__(self, names: Names) -> None:
         self._start = names.fill(_within(MANY_RARE))
@@ -53,6 +56,7 @@ class Within:
         self._post = names.fill(_within(POST))
         self._emit = names.fill(_within(EMIT_WITHIN))
         self._taken = names.fill(_within(TAKEN))
+        self._cancel = names.fill(_within(CANCEL))
         self._schema = names.schema
 
     async def start(self, borrowed: Borrowed, runs: Sequence[NewRun]) -> list[Started]:
@@ -90,6 +94,11 @@ class Within:
         if stored == len(events):
             return []
         return [taken_by(row) for row in await self._execute(borrowed, self._taken, rows_json(events))]
+
+    async def cancel(self, borrowed: Borrowed, order: CancelOrder) -> CancelAnswer:
+        """One trip."""
+        rows = await self._execute(borrowed, self._cancel, rows_json([order])) if is_id(order.run_id) else ()
+        return answered_by([order], rows)[0]
 
     async def _execute(self, borrowed: Borrowed, sql: str, rows: str) -> list[Row]:
         if borrowed.dialect is not Dialect.POSTGRESQL:

@@ -13,22 +13,22 @@ from kagzi.store.sqlite.rows import RUN_STATUSES, word
 from kagzi.store.sqlite.session import Session, each
 from kagzi.store.sqlite.times import moment_or_none
 
-_LOOK = """
+LOOK = """
 SELECT r.status, r.inbox, r.cancel_asked_at IS NOT NULL,
     r.started_at IS NOT NULL AND (r.reopened_seq = 0 OR r.undoes OR r.attempt_started_at IS NOT NULL)
-FROM workflow_runs AS r WHERE r.run_id = ? AND r.namespace = ?
+FROM workflow_runs AS r WHERE r.run_id = ?1 AND r.namespace = ?2
 """
 
 _HAS_ENDED = "SELECT 1 FROM workflow_runs AS r WHERE r.run_id = ? AND r.finished_at IS NOT NULL"
 
-_END = """
+END = """
 UPDATE workflow_runs SET
     status = 'CANCELLED', error = ?2, fence = fence + 1, worker_key = NULL, finished_at = ?3, available_at = NULL,
     waits = NULL, cancel_asked_at = coalesce(cancel_asked_at, ?3)
 WHERE run_id = ?1
 """
 
-_ASK = """
+ASK = """
 UPDATE workflow_runs SET
     inbox = inbox + 1, cancel_asked_at = ?2,
     available_at = CASE status WHEN 'RUNNING' THEN available_at ELSE min(coalesce(available_at, ?2), ?2) END
@@ -113,7 +113,7 @@ def _hint_ended(session: Session) -> None:
 def _ask(session: Session, run_id: RunId, inbox: int, *, status: RunStatus, error: str) -> None:
     """Put an order into a run's mailbox."""
     session.write(POST_ONE, (run_id, inbox + 1, MessageKind.CANCEL, CANCEL_NAME, error, None, session.now))
-    session.write(_ASK, (run_id, session.now))
+    session.write(ASK, (run_id, session.now))
     session.mail |= status is RunStatus.RUNNING
     session.due |= status is not RunStatus.RUNNING
 
@@ -123,24 +123,25 @@ def _cancel(session: Session, orders: Sequence[CancelOrder]) -> list[CancelAnswe
 
 
 def _cancel_one(session: Session, order: CancelOrder) -> CancelAnswer:
-    rows = session.rows(_LOOK, (order.run_id, order.namespace))
+    rows = session.rows(LOOK, (order.run_id, order.namespace))
     if not rows:
         return CancelAnswer(outcome=CancelOutcome.NOT_FOUND)
     status, inbox, was_asked, begun = rows[0]
     status = word(RUN_STATUSES, status)
-    outcome = _judge(order, status, was_asked=bool(was_asked), begun=bool(begun))
+    outcome = judge(order, status, was_asked=bool(was_asked), begun=bool(begun))
     if order.left_by is not None and session.value(_HAS_ENDED, (order.left_by,)) is None:
         outcome = CancelOutcome.ALREADY if not status.is_terminal else outcome
     now = session.now
     if outcome is CancelOutcome.ENDED:
-        session.write(_END, (order.run_id, order.error, now))
+        session.write(END, (order.run_id, order.error, now))
         _hint_ended(session)
     elif outcome is CancelOutcome.ASKED:
         _ask(session, order.run_id, inbox, status=status, error=order.error)
     return CancelAnswer(outcome=outcome, status=status)
 
 
-def _judge(order: CancelOrder, status: RunStatus, *, was_asked: bool, begun: bool) -> CancelOutcome:
+def judge(order: CancelOrder, status: RunStatus, *, was_asked: bool, begun: bool) -> CancelOutcome:
+    """What an order comes to for a run in this state."""
     if status is RunStatus.CANCELLED:
         return CancelOutcome.ALREADY
     if status.is_terminal:

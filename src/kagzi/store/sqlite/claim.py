@@ -185,7 +185,7 @@ def _with_histories(session: Session, rows: list[Row], *, fence_rises_by: int) -
     steps = session.rows(_HISTORIES, (_json(before),)) if before else ()
     reopened = {row[1]: (row[14], row[10]) for row in rows if row[14]}
     histories = sort_histories(steps, step_record, reopened=reopened, as_moment=moment_or_none)
-    mail = unreceived(session, [row[1] for row in rows if row[9]])
+    mail = unreceived(session, {row[1]: 0 for row in rows if row[9]})
     return tuple(_as_claim(row, row[8] + fence_rises_by, session.now, histories, mail) for row in rows)
 
 

@@ -52,7 +52,7 @@ _COUNTERS = "SELECT r.run_id, r.inbox, r.paused_at IS NOT NULL FROM workflow_run
 _UNRECEIVED = """
 SELECT m.run_id, m.position, m.kind, m.name, m.payload, m.created_at
 FROM json_each(?) AS asked CROSS JOIN messages AS m INDEXED BY messages_unreceived
-WHERE m.run_id = asked.value AND m.received_seq IS NULL
+WHERE m.run_id = asked.key AND m.position > asked.value AND m.received_seq IS NULL
 ORDER BY m.run_id, m.position
 """
 
@@ -111,7 +111,7 @@ def _find(session: Session, message: NewMessage) -> tuple[Any, ...] | None:
 def _mail(session: Session, looked: Looked) -> Mail:
     rows = session.rows(_COUNTERS, (looked.worker,))
     counters = {run_id: inbox for run_id, inbox, _ in rows}
-    news = [run_id for run_id, inbox in counters.items() if inbox > looked.seen.get(run_id, inbox)]
+    news = {run_id: at for run_id, at in looked.seen.items() if counters.get(run_id, 0) > at}
     gone = tuple(run_id for run_id in looked.seen if run_id not in counters)
     messages = unreceived(session, news)
     return Mail(
@@ -122,12 +122,12 @@ def _mail(session: Session, looked: Looked) -> Mail:
     )
 
 
-def unreceived(session: Session, run_ids: Sequence[RunId]) -> dict[RunId, list[Message]]:
-    """The messages of these runs that no record has received, in order."""
-    if not run_ids:
+def unreceived(session: Session, beyond: Mapping[RunId, int]) -> dict[RunId, list[Message]]:
+    """The messages of these runs that no record has received, in order, each run's from beyond a position on."""
+    if not beyond:
         return {}
     messages: defaultdict[RunId, list[Message]] = defaultdict(list)
-    for row in session.rows(_UNRECEIVED, (msgspec.json.encode(run_ids).decode(),)):
+    for row in session.rows(_UNRECEIVED, (msgspec.json.encode(beyond).decode(),)):
         kind = _KINDS.get(row[2], row[2])
         message = Message(position=row[1], kind=kind, name=row[3], payload=row[4], created_at=moment(row[5]))
         messages[row[0]].append(message)

@@ -147,6 +147,9 @@ class SqliteStore:
     async def emit_within(self, borrowed: Borrowed, new: Sequence[NewEvent]) -> list[KeyTaken]:
         return await self._within.emit(borrowed, new)
 
+    async def cancel_within(self, borrowed: Borrowed, order: CancelOrder) -> CancelAnswer:
+        return await self._within.cancel(borrowed, order)
+
     # -- mailboxes ---------------------------------------------------------------------------------------------
 
     async def post(self, messages: Sequence[NewMessage]) -> list[Posted]:
@@ -156,7 +159,7 @@ class SqliteStore:
         return await self._read(mail.MAIL, mail.Looked(worker, seen))
 
     async def undelivered(self, run_id: RunId) -> list[Message]:
-        return (await self._read(mail.UNRECEIVED, [run_id])).get(run_id, []) if is_id(run_id) else []
+        return (await self._read(mail.UNRECEIVED, {run_id: 0})).get(run_id, []) if is_id(run_id) else []
 
     async def forsaken(self, namespace: str, *, limit: int) -> LeftBehind:
         return await self._write(children.FORSAKEN, children.Looked(namespace, limit))

@@ -1,4 +1,4 @@
-"""Starts and messages inside a caller's own transaction, on the caller's connection to the same file (P3)."""
+"""Starts, messages and orders to end in a caller's own transaction, on its connection to the same file (P3)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from datetime import datetime
 from pathlib import Path
 
 from kagzi.errors import ConfigError
+from kagzi.model.cancelling import CancelAnswer, CancelOrder, CancelOutcome
 from kagzi.model.event import KeyTaken, NewEvent
+from kagzi.model.message import CANCEL as CANCEL_NAME
 from kagzi.model.message import NewMessage, Posted, PostOutcome
-from kagzi.model.run import TERMINAL, NewRun, Started
+from kagzi.model.run import TERMINAL, MessageKind, NewRun, Started
 from kagzi.store.borrowed.protocol import Borrowed, Dialect
 from kagzi.store.sqlite.address import MEMORY
+from kagzi.store.sqlite.cancelling import ASK, END, LOOK, judge
 from kagzi.store.sqlite.events import EVENT_INSERTED, event_row, taken_by
 from kagzi.store.sqlite.mail import met
 from kagzi.store.sqlite.rows import RUN_STATUSES, word
@@ -42,10 +45,11 @@ UPDATE workflow_runs SET
     available_at = CASE WHEN status = 'SLEEPING' THEN min(coalesce(available_at, $3), $3) ELSE available_at END
 WHERE run_id = $1
 """
+_LOOK, _END, _ASK = (sql.replace("?", "$") for sql in (LOOK, END, ASK))
 
 
 class Within:
-    """The verbs `start_within`, `post_within` and `emit_within`. `clock` is the store's."""
+    """The verbs `start_within`, `post_within`, `emit_within` and `cancel_within`. `clock` is the store's."""
 
     def __init__(self, path: str, clock: Callable[[], datetime]) -> None:
         self._path = path
@@ -74,6 +78,24 @@ class Within:
                 there = await borrowed.execute(_BY_DEDUP_KEY, event.namespace, event.dedup_key)
                 taken += taken_by(event, there)
         return taken
+
+    async def cancel(self, borrowed: Borrowed, order: CancelOrder) -> CancelAnswer:
+        """Up to three statements."""
+        await self._check(borrowed)
+        now = micros(self._clock())
+        found = await borrowed.execute(_LOOK, order.run_id, order.namespace)
+        if not found:
+            return CancelAnswer(outcome=CancelOutcome.NOT_FOUND)
+        stored, inbox, was_asked, begun = found[0]
+        status = word(RUN_STATUSES, stored)
+        outcome = judge(order, status, was_asked=bool(was_asked), begun=bool(begun))
+        if outcome is CancelOutcome.ENDED:
+            await borrowed.execute(_END, order.run_id, order.error, now)
+        elif outcome is CancelOutcome.ASKED:
+            content = (MessageKind.CANCEL.value, CANCEL_NAME, order.error, None)
+            await borrowed.execute(_POST, order.run_id, inbox + 1, *content, now)
+            await borrowed.execute(_ASK, order.run_id, now)
+        return CancelAnswer(outcome=outcome, status=status)
 
     async def _start_one(self, borrowed: Borrowed, run: NewRun, now: int) -> Started:
         due = later(now, run.delay_s) if run.available_at is None else micros(run.available_at)
