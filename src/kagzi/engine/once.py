@@ -187,4 +187,4 @@ class Once:
         self, running: RunningStep, call: Callable[[RunningStep, Any], Coroutine[Any, Any, Any]]
     ) -> None:
         """Transactions have their effect once by themselves."""
-        raise AssertionError(f"transaction {running.call.name!r} was to be executed under a mark")
+        raise AssertionError(f"transaction {running.call.name!r} was to be executed under a mark by {call!r}")
