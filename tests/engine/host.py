@@ -228,9 +228,6 @@ class HostJournal:
         """Have `change` committed by `commit`."""
         self.waiting.append((change, listener))
 
-    async def room(self, *_: object) -> None:
-        """There is always room."""
-
     def commit(self, count: int) -> list[Callable[[], None]]:
         """Make the first `count` changes durable at once; each function returned tells the listener of one."""
         batch, self.waiting = self.waiting[:count], self.waiting[count:]

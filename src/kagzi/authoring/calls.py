@@ -45,7 +45,7 @@ class LazyCall(_Awaited[R]):
         """Start it if nobody has, and wait for its result."""
         if not self.asked:
             self._ask()
-        return super().__await__()
+        return _Awaited.__await__(self)
 
     __iter__ = __await__
 
@@ -53,7 +53,7 @@ class LazyCall(_Awaited[R]):
         """Start it if nobody has, and have `fn` called when it is done."""
         if not self.asked:
             self._ask()
-        super().add_done_callback(fn, context=context)
+        _Awaited.add_done_callback(self, fn, context=context)
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Stop waiting: the work itself is given up, and no result is recorded."""
@@ -101,7 +101,12 @@ class StepCall(LazyCall[R]):
         kwargs: dict[str, Any],
         options: StepOptions,
     ) -> None:
-        LazyCall.__init__(self, port, step_id, name)
+        # As LazyCall's, without a call in between: this is made for each step.
+        self._order = port.next_order()
+        _Awaited.__init__(self, loop=port.loop)
+        self.port = port
+        self.step_id = step_id
+        self.name = name
         self.fn = fn
         self.args = args
         self.kwargs = kwargs

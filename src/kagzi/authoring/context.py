@@ -15,7 +15,7 @@ from kagzi.authoring.durations import Duration, after, as_duration, as_moment, a
 from kagzi.authoring.events import Event, EventReceive, as_event, as_key, shown
 from kagzi.authoring.facts import RunFacts
 from kagzi.authoring.groups import ParallelErrorStrategy, ParallelExecutor
-from kagzi.authoring.names import check_name
+from kagzi.authoring.names import check_name, check_step_name
 from kagzi.authoring.options import (
     NO_CHILD_OPTIONS,
     NO_OPTIONS,
@@ -80,15 +80,13 @@ class WorkflowContext(RunFacts):
 
         Raises ValueError for a name that is empty, longer than 255 characters, or holds NUL or a lone surrogate.
         """
-        if type(name) is not str or not name.isascii() or not name.isprintable() or not 0 < len(name) < 256:
-            check_name(name, what="the name of a step")
+        check_step_name(name)
         if not callable(fn):
             raise TypeError(
                 f"step {name!r} needs a function, not {type(fn).__name__}. "
                 f"Give the function and its arguments: ctx.step({name!r}, function, argument)."
             )
-        port = self._port
-        options, given = self._options, args
+        port, options, given = self._port, self._options, args
         behind = getattr(fn, "__kagzi_step__", None)  # of a function marked with @step
         if behind is not None:
             options = combine(options, behind)

@@ -26,6 +26,21 @@ def check_name(name: object, *, what: str, limit: int = NAME_LIMIT) -> str:
     return name
 
 
+_GOOD_STEPS: set[str] = set()
+_REMEMBERED = 4096
+
+
+def check_step_name(name: object) -> None:
+    """As `check_name`, for the name of a step. Those that are good are remembered: bodies call the same steps."""
+    if type(name) is str and name in _GOOD_STEPS:
+        return
+    good = check_name(name, what="the name of a step")
+    if type(good) is str:
+        if len(_GOOD_STEPS) >= _REMEMBERED:  # names that are made of numbers would pile up here
+            _GOOD_STEPS.clear()
+        _GOOD_STEPS.add(good)
+
+
 def _encodes(name: str) -> bool:
     try:
         name.encode()

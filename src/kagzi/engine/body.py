@@ -11,6 +11,8 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from datetime import datetime
+from functools import cached_property
+from threading import get_ident
 from typing import Any, NoReturn, cast
 
 from kagzi.authoring.calls import LazyCall, Receive, Sleep, StepCall, Waited, Write
@@ -60,7 +62,7 @@ class Body:
     and nobody has looked at yet. `undoing` is what is to be undone should the run fail, None where no step has an undo.
     `events_changed` says that the store is to learn which events it waits for now.
     `is_simple`: it has asked for steps and timers only, and nothing has come from outside, so none of the rest needs to
-    be looked at.
+    be looked at. `loop` is the run's deterministic event loop.
     """
 
     # What few bodies need, or need late, stands in the class until it is set: with more than thirty attributes of its
@@ -100,26 +102,36 @@ class Body:
         self.timers = Timers()
         self.receives: dict[str, Receive[Any]] = {}
         self.writes: dict[str, Write] = {}
-        self.mailbox = Mailbox(claim.mail, claim.inbox)
         self.is_simple = not (replaying or claim.mail or claim.earlier)
-        self.patches = Patches(history)
+        self._claim = claim
+        self._history = history
         self.ordered_at = claim.started_at
         self._on_withdrawn = on_withdrawn
         self._now = claim.started_at
         self._seed = claim.seed or claim.run_id
-        self._loop = WorkflowLoop(self, seed=int(self._seed[-12:], 16))  # type: ignore[abstract] # see forbidden.py
+        self.loop = WorkflowLoop(self, seed=int(self._seed[-12:], 16))  # type: ignore[abstract] # see forbidden.py
         # As they are, for speed: a call of ours around them would be a twentieth of what a step costs.
-        self.next_order = self._loop.next_order
-        self.drain = self._loop.drain
+        self.next_order = self.loop.next_order
+        self.drain = self.loop.drain
 
     # -- what the execution does with it -----------------------------------------------------------------------
+
+    @cached_property
+    def mailbox(self) -> Mailbox:
+        """What has come from outside."""
+        return Mailbox(self._claim.mail, self._claim.inbox)
+
+    @cached_property
+    def patches(self) -> Patches:
+        """What `ctx.patched` has answered."""
+        return Patches(self._history)
 
     def begin(self, fn: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Make the body's task. Raises TypeError where the function doesn't take these arguments."""
         ctx = WorkflowContext(self)
         context = Context()
         context.run(current_context.set, ctx)
-        self._task = self._loop.create_body(fn(ctx, *args, **kwargs), context=context)
+        self._task = self.loop.create_body(fn(ctx, *args, **kwargs), context=context)
 
     @property
     def outcome(self) -> asyncio.Future[Any] | None:
@@ -141,7 +153,7 @@ class Body:
         if at > self._now:
             self._now = at
         if isinstance(operation, WorkflowTimer):
-            self._loop.ready(operation)
+            self.loop.ready(operation)
         elif delivery.failure is not None:
             operation.set_exception(delivery.failure)
         else:
@@ -160,7 +172,7 @@ class Body:
         self.order = error
         self.ordered_at = at
         if self._task is not None:
-            self._loop.call_soon(self._task.cancel)
+            self.loop.call_soon(self._task.cancel)
 
     def end(self) -> bool:
         """Be over, whatever the body still waits for: only undos follow. False where it would not end."""
@@ -169,7 +181,7 @@ class Body:
         self.undoing.is_under_way = True
         ended = self.leave()
         if self.outcome is None:
-            over: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+            over: asyncio.Future[Any] = asyncio.Future(loop=self.loop)
             over.cancel()
             self._task = cast(WorkflowTask[Any], over)  # as far as anybody asks of it from here on
         for waiting in (self.asked, self.receives, self.writes, self.unawaited):
@@ -182,24 +194,19 @@ class Body:
 
     def leave(self) -> bool:
         """Fail everything that the body waits for with `Parked`; False where it would not end."""
-        if self._loop.leaving:
+        if self.loop.leaving:
             return True
-        return self._loop.leave([waited for waited in self.asked.values() if isinstance(waited, asyncio.Future)])
+        return self.loop.leave([waited for waited in self.asked.values() if isinstance(waited, asyncio.Future)])
 
     def let_go(self) -> None:
         """Lead back to the execution, and from the loop to here, no more: everything in it has ended."""
         self._on_withdrawn = NOBODY.withdrawn
         self._task = None
-        self._loop.let_go()
+        self.loop.let_go()
         self.asked.clear()
         self.unawaited.clear()
 
     # -- what it asks for (RunPort) ----------------------------------------------------------------------------
-
-    @property
-    def loop(self) -> WorkflowLoop:
-        """The run's deterministic event loop."""
-        return self._loop
 
     @property
     def now(self) -> datetime:
@@ -224,12 +231,12 @@ class Body:
     @property
     def scope(self) -> Scope:
         """Where the current task names its operations."""
-        return self._loop.scope
+        return self.loop.scope
 
     def identify(self, name: str, scope: Scope | None = None) -> str:
         """Give the next operation of this name its identity: in `scope`, else in that of the current task."""
-        loop = self._loop
-        if _running_loop() is not loop:
+        loop = self.loop
+        if loop.thread != get_ident():
             self.check_running()
         if loop.leaving and loop.refuses():
             raise Parked
@@ -247,8 +254,8 @@ class Body:
 
     def ask(self, call: StepCall[Any]) -> None:
         """Have the step executed, or its recorded result delivered."""
-        loop = self._loop
-        if _running_loop() is not loop:
+        loop = self.loop
+        if loop.thread != get_ident():
             self.check_running()
         if loop.leaving and loop.refuses():
             raise Parked
@@ -281,14 +288,14 @@ class Body:
 
     def ask_sleep(self, sleep: Sleep) -> None:
         """Have the sleep end at its time, or where the record says it ended."""
-        if self._loop.refuses():
+        if self.loop.refuses():
             raise Parked
         self.asked[sleep.step_id] = sleep
         self.timers.add(Timer(sleep.step_id, sleep.due, sleep))
 
     def ask_receive(self, receive: Receive[Any]) -> None:
         """Have the next message of that name delivered, or the one that the record says."""
-        if self._loop.refuses():
+        if self.loop.refuses():
             raise Parked
         self.is_simple = False
         self.asked[receive.step_id] = receive
@@ -299,7 +306,7 @@ class Body:
     def ask_child(self, call: ChildCall[Any]) -> None:
         """Have the child started, and its outcome delivered, or what is recorded of it."""
         self.check_running()
-        if self._loop.refuses():
+        if self.loop.refuses():
             raise Parked
         self.unawaited.pop(call.step_id, None)
         self.is_simple = False
@@ -308,7 +315,7 @@ class Body:
 
     def ask_outcome(self, result: ChildResult[Any]) -> None:
         """Have the outcome of a child that was started delivered."""
-        if self._loop.refuses():
+        if self.loop.refuses():
             raise Parked
         self.is_simple = False
         self.asked[result.step_id] = result
@@ -324,7 +331,7 @@ class Body:
 
     def ask_write(self, write: Write) -> None:
         """Have something made known, together with its record."""
-        if self._loop.refuses():
+        if self.loop.refuses():
             raise Parked
         self.is_simple = False
         self.asked[write.step_id] = write
@@ -333,7 +340,7 @@ class Body:
     def patched(self, change_id: str) -> bool:
         """Whether the run takes the changed path; a marker is to be recorded where it does so for the first time."""
         self.check_running()
-        if self._loop.refuses():
+        if self.loop.refuses():
             raise Parked
         self.is_simple = False
         return self.patches.answer(change_id, replaying=self.replaying, asked_before=self._has_asked)
@@ -341,9 +348,9 @@ class Body:
     def continue_as_new(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, version: int | None) -> NoReturn:
         """End the body, and let another run take the place of this one. Raises ContinueAsNew where nothing is wrong."""
         self.check_running()
-        if self._loop.refuses():
+        if self.loop.refuses():
             raise Parked
-        if asyncio.current_task(self._loop) is not self._task:
+        if asyncio.current_task(self.loop) is not self._task:
             raise KagziError(
                 "ctx.continue_as_new was called in a task of the workflow, which can't end the run. Await the task, "
                 "and call it in the body itself."
@@ -373,11 +380,11 @@ class Body:
 
     def create_task(self, work: Awaitable[Any], scope: Scope) -> WorkflowTask[Any]:
         """Make a task that names its operations in `scope`."""
-        return self._loop.create_task_in(scope, work)
+        return self.loop.create_task_in(scope, work)
 
     def check_running(self) -> None:
         """Raise KagziError outside of the body."""
-        if asyncio._get_running_loop() is not self._loop:
+        if self.loop.thread != get_ident():
             raise KagziError(
                 "the context was used outside of the workflow's body, such as in the function of a step. A replay does "
                 "not execute the step again, so it would go another way. Use the context in the body only; inside a "
@@ -395,9 +402,6 @@ class Body:
         timer = Timer.of_handle(self.identify("timer"), handle)
         self.asked[timer.step_id] = handle
         self.timers.add(timer)
-
-
-_running_loop = asyncio._get_running_loop
 
 
 def kind_of(operation: Operation) -> StepKind:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -167,11 +167,13 @@ class Closings:
         )
         return lifecycle.park(claim.run_id, claim.fence, wake_at=due, waits=waits, inbox=body.mailbox.inbox, at=at)
 
-    def completed(self, change: Change, under_way: Iterable[Consequence]) -> Change:
+    def completed(self, change: Change, under_way: Collection[Consequence]) -> Change:
         """The change with what only the end of a run has: its parent, and the messages that it never sees (P19).
 
         `under_way` is what had been submitted and is not durable yet.
         """
+        if not under_way and self._claim.parent_run_id is None:
+            return change
         receipts = [each.message.position for each in under_way if isinstance(each, Receipt)]
         # An order that the body never hears is for whoever comes after it: another attempt, or another run.
         receipts += [each.position for each in under_way if isinstance(each, Order)]

@@ -22,13 +22,13 @@ class Retry:
         self.call = call
 
 
-class Receipt(Delivery):
+class Receipt:
     """What a change that receives a message brings: its delivery, and the message, should nobody wait any more."""
 
-    __slots__ = ("message",)
+    __slots__ = ("delivery", "message")
 
     def __init__(self, delivery: Delivery, message: Message) -> None:
-        super().__init__(delivery.step_id, delivery.value, delivery.failure)
+        self.delivery = delivery
         self.message = message
 
 
@@ -82,5 +82,5 @@ class Begun:
         self.run_id = run_id
 
 
-Consequence = Delivery | Retry | Order | Begun | Marked | Ended | PutBack
+Consequence = Delivery | Retry | Receipt | Order | Begun | Marked | Ended | PutBack
 """What happens once a change is durable."""

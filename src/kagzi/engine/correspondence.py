@@ -117,7 +117,7 @@ class Correspondence:
     def received(self, receipt: Receipt, at: datetime) -> None:
         """A receipt is durable: the message is delivered, or put back where nobody waits for it any more."""
         self._receiving.discard((receipt.message.kind, receipt.message.name))
-        if not self._body.deliver(receipt, at):
+        if not self._body.deliver(receipt.delivery, at):
             self._body.mailbox.put_back(receipt.message)
             self.put_back(receipt.message)
 

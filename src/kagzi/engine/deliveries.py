@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kagzi.authoring.calls import Receive, StepCall
 from kagzi.authoring.children import ChildCall, ChildResult
 from kagzi.errors import ChildFailed, ConflictError, PayloadError, StepFailed, StepInterrupted
@@ -15,15 +17,12 @@ if TYPE_CHECKING:
     from kagzi.engine.body import Operation
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False):
     """An operation's value, or its failure."""
 
-    __slots__ = ("failure", "step_id", "value")
-
-    def __init__(self, step_id: str, value: Any, failure: Exception | None = None) -> None:
-        self.step_id = step_id
-        self.value = value
-        self.failure = failure
+    step_id: str
+    value: Any
+    failure: Exception | None = None
 
 
 def decode_record(operation: Operation, record: StepRecord, payloads: Payloads) -> Delivery:

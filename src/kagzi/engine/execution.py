@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -57,7 +58,6 @@ class Execution(Stepping):
     """A run in memory, from its claim to its end here."""
 
     is_pausing = False
-    _is_overdue = False
     _stays: Alarm | None = None
 
     def __init__(self, host: Host, claim: Claim, definition: Definition) -> None:
@@ -78,9 +78,18 @@ class Execution(Stepping):
         self.workflow = claim.workflow
         self._claim = claim
         self._definition = definition
-        self._children = Children(self, claim, body, recorder, host)
-        self._mail = Correspondence(self, claim, body, recorder, host, grace=host.cancel_grace)
+        self._is_overdue = False
         self._closings = Closings(host, claim, definition, self._history, recorder, body)
+
+    @cached_property
+    def _children(self) -> Children:
+        """Made where the body is no simple one; so is the mail."""
+        return Children(self, self._claim, self._body, self._recorder, self._host)
+
+    @cached_property
+    def _mail(self) -> Correspondence:
+        host = self._host
+        return Correspondence(self, self._claim, self._body, self._recorder, host, grace=host.cancel_grace)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -116,7 +125,20 @@ class Execution(Stepping):
     @property
     def is_writing(self) -> bool:
         """Whether a result or an ending is on its way to the store."""
-        return self._committing > 0 or self._closing is not None or self._children.is_busy or self._mail.is_declaring
+        return self._committing > 0 or self._closing is not None or self._is_dealing
+
+    @property
+    def _is_dealing(self) -> bool:
+        """Whether the store is about to hear of the run's children, or of the events that it waits for."""
+        return not self._body.is_simple and (self._children.is_busy or self._mail.is_declaring)
+
+    @property
+    def _is_declaring(self) -> bool:
+        return not self._body.is_simple and self._mail.is_declaring
+
+    @property
+    def _awaits_children(self) -> bool:
+        return not self._body.is_simple and bool(self._children.awaited)
 
     def drain(self) -> None:
         """Start nothing more: what is running finishes and becomes durable, then the run is given back."""
@@ -201,7 +223,7 @@ class Execution(Stepping):
     @property
     def has_children(self) -> bool:
         """Whether the run has started children, as far as is known here."""
-        return self._children.were_begun
+        return not self._body.is_simple and self._children.were_begun
 
     def go_on(self) -> None:
         """Look what is to be done now. A plain callback only."""
@@ -332,7 +354,7 @@ class Execution(Stepping):
             return
         if not self._running:
             self._rest()
-        elif self._timers.open and not self._mail.is_declaring:
+        elif self._timers.open and not self._is_declaring:
             self._fire_due_timers()
             if not self._is_overdue:
                 self._timers.arm(self._host.clock, self._alarm)
@@ -401,18 +423,18 @@ class Execution(Stepping):
         """Nothing is executing: wait for what is on its way, for a timer that is near, or leave memory."""
         if self._body.events_changed:
             self._mail.declare()
-        if self._mail.is_declaring:  # an event that is there already goes before a timeout that is over meanwhile
+        if self._is_declaring:  # an event that is there already goes before a timeout that is over meanwhile
             return
         self._fire_due_timers()
         if self._is_overdue:
             return
-        if self._committing or self._running or self._children.is_busy:
+        if self._committing or self._running or self._is_dealing:
             if self._timers:
                 self._timers.arm(self._host.clock, self._alarm)
             return
         due = self._timers.next_due()
         ordered = self._body.order is not None
-        if len(self._timers) == ordered and not self._body.receives and not self._children.awaited:
+        if len(self._timers) == ordered and not self._body.receives and not self._awaits_children:
             if ordered:
                 self._finish(self._closings.as_ordered("A cancelled run waits for what can't happen; it is ended."))
             else:
@@ -420,11 +442,12 @@ class Execution(Stepping):
         elif (due is not None and due - self._host.clock.now() <= self._patience()) or self._stays_for_children():
             self._timers.arm(self._host.clock, self._alarm)
         else:
-            self._close(self._closings.parking(due, children=self._children.describe()))
+            children = self._children.describe() if self._awaits_children else ()
+            self._close(self._closings.parking(due, children=children))
 
     def _stays_for_children(self) -> bool:
         """Whether the record is so long that the run stays in memory a little, as the next child may end soon."""
-        if not self._children.awaited or self._recorder.seq < _LONG_RECORD:
+        if not self._awaits_children or self._recorder.seq < _LONG_RECORD:
             return False
         until = self._body.now + self._recorder.seq * _PATIENCE
         if until <= self._host.clock.now():
@@ -529,8 +552,9 @@ class Execution(Stepping):
             self._body.let_go()
         else:
             self._warn_of_going_on()
-        self._children.let_go()
-        self._mail.let_go()
+        if not self._body.is_simple:
+            self._children.let_go()
+            self._mail.let_go()
         self._host.ended(self, ending, change)
 
     def _warn_of_going_on(self) -> None:
@@ -543,14 +567,16 @@ class Execution(Stepping):
     def _leave(self) -> None:
         """Nothing is waited for any more."""
         self._timers.disarm()
-        self._children.leave()
+        if not self._body.is_simple:
+            self._children.leave()
         if self._stays is not None:
             self._stays.cancel()
             self._stays = None
 
     def _withdrawn(self, step_id: str) -> None:
         self._stop_step(step_id)
-        self._children.withdrawn(step_id)
+        if not self._body.is_simple:
+            self._children.withdrawn(step_id)
 
     def _stop_step(self, step_id: str) -> None:
         running = self._running.pop(step_id, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import msgspec
 
@@ -20,13 +20,8 @@ class History:
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
         self._records = claim.history
-        self._parked = _decode(claim)
-        # By this attempt of the run: what earlier ones tried says nothing of where this one has been.
-        self._tried = {
-            step_id for step_id, tries in claim.tries.items() if tries.used > tries.earlier or tries.in_doubt
-        }
-        if claim.children and not claim.reopened_seq:
-            self._tried |= claim.children.keys()
+        self._parked = None if claim.parked is None else _decode(claim)
+        self._tried = _tried(claim) if claim.tries or claim.children else _NOTHING
         self._next = 0
 
     @property
@@ -119,11 +114,18 @@ def _spell(record: StepRecord) -> str:
     return spelled(record.step_id, record.kind)
 
 
+_NOTHING: Set[str] = frozenset()
+
+
+def _tried(claim: Claim) -> Set[str]:
+    """What was begun by this attempt of the run: what earlier ones tried says nothing of where this one has been."""
+    tried = {step_id for step_id, tries in claim.tries.items() if tries.used > tries.earlier or tries.in_doubt}
+    return tried if claim.reopened_seq else tried | claim.children.keys()
+
+
 def _decode(claim: Claim) -> ParkedAt | None:
-    if claim.parked is None:
-        return None
     try:
-        parked = msgspec.json.decode(claim.parked, type=ParkedAt)
+        parked = msgspec.json.decode(claim.parked or "", type=ParkedAt)
     except msgspec.MsgspecError:  # a damaged row (P23)
         return None
     return parked if parked.seq >= claim.reopened_seq else None  # an earlier attempt parked there

@@ -100,14 +100,13 @@ class Lane(Generic[Item, Answer]):
             return False
         return True
 
-    @property
     def is_full(self) -> bool:
         """Whether `room` would wait."""
-        return len(self) >= self._capacity
+        return len(self._waiting) + len(self._in_flight) >= self._capacity
 
     async def room(self) -> None:
         """Wait until there is room for an item."""
-        while self.is_full:
+        while self.is_full():
             turn = asyncio.get_running_loop().create_future()
             self._room.append(turn)
             try:
@@ -191,14 +190,8 @@ class Lane(Generic[Item, Answer]):
                 return [*await self._write_surely(batch[:middle]), *await self._write_surely(batch[middle:])]
 
 
-class _Submission:
-    """A change and who wants to know of it."""
-
-    __slots__ = ("change", "listener")
-
-    def __init__(self, change: Change, listener: ChangeListener) -> None:
-        self.change = change
-        self.listener = listener
+_Submission = tuple[Change, ChangeListener]
+"""A change and who wants to know of it."""
 
 
 class _StartRequest:
@@ -226,12 +219,15 @@ class Journal:
         if self._is_closed:  # nobody would ever answer
             asyncio.get_running_loop().call_soon(listener.drop)
         else:
-            self._changes.add(_Submission(change, listener))
+            self._changes.add((change, listener))
+
+    def is_full(self) -> bool:
+        """Whether `room` would wait."""
+        return self._changes.is_full()
 
     async def room(self) -> None:
         """Wait while the journal is full."""
-        if self._changes.is_full:
-            await self._changes.room()
+        await self._changes.room()
 
     async def start(self, runs: Sequence[NewRun]) -> list[Started]:
         """Store new runs and answer when they are durable, in order: in one commit, or one for each thousand.
@@ -241,7 +237,7 @@ class Journal:
         """
         if self._is_closed:
             raise StoreUnavailable("Kagzi was closed, so nothing was started. Open it again and start again.")
-        if self._starts.is_full:
+        if self._starts.is_full():
             await self._starts.room()
         loop = asyncio.get_running_loop()
         requests = [
@@ -302,22 +298,22 @@ class Journal:
         await self._changes.close(deadline_s=deadline_s)
 
     async def _commit(self, batch: Sequence[_Submission]) -> Sequence[tuple[Applied, datetime]]:
-        committed = await self._store.commit([submission.change for submission in batch])
+        committed = await self._store.commit([change for change, _ in batch])
         now, earlier = committed.now, committed.earlier
         if not earlier:
             return [(outcome, now) for outcome in committed.outcomes]
         return [(outcome, earlier.get(place, now)) for place, outcome in enumerate(committed.outcomes)]
 
     def _committed(self, submission: _Submission, answer: tuple[Applied, datetime] | Exception) -> None:
-        listener = submission.listener
+        change, listener = submission
         try:
-            if isinstance(answer, Exception):
-                listener.refused(submission.change, answer)
+            if isinstance(answer, tuple):
+                listener.committed(change, answer[0], answer[1])
             else:
-                listener.committed(submission.change, answer[0], answer[1])
+                listener.refused(change, answer)
         except Exception:
             # A defect of ours must not stop the runs behind this one; the worker gives this one back as a stray.
-            logger.exception("A run could not go on after a commit.", extra={"run_id": submission.change.run_id})
+            logger.exception("A run could not go on after a commit.", extra={"run_id": change.run_id})
             listener.drop()
 
     async def _start(self, batch: Sequence[_StartRequest]) -> Sequence[Sequence[Started]]:

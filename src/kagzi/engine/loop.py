@@ -18,7 +18,9 @@ from asyncio import events
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
-from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack
+from itertools import count
+from threading import get_ident
+from typing import Any, NamedTuple, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from kagzi.authoring.scopes import ROOT_SCOPE, Scope
 from kagzi.engine.forbidden import FORBIDDEN, refuse
@@ -43,6 +45,13 @@ _HANDLES_IN_A_DRAIN = 10_000_000
 """About ten seconds. A body that is not at rest by then never will be: it waits by looking again and again."""
 
 
+class _Around(NamedTuple):
+    """The real loop that a workflow's is drained on, for as long as there is one, and what it has set."""
+
+    loop: asyncio.AbstractEventLoop | None
+    hooks: Any
+
+
 class WorkflowSpins(KagziError):
     """A body that never comes to rest."""
 
@@ -58,12 +67,14 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     `seed` is any number that belongs to the run: hashes start there, so that a hundred runs in one process don't
     collide in the sets that asyncio keeps of all tasks, and yet each replay of a run finds the same ones.
+    `next_order()` gives the number of the next future or task. `thread` is the one that drains the loop just now, 0
+    where none does: asking which loop is running takes a system call before CPython 3.12.
     """
 
     def __init__(self, timers: Timers, *, seed: int) -> None:
         self._ready: deque[WorkflowHandle | WorkflowTimer] = deque()
         self._timers = timers
-        self._order = seed
+        self.next_order = count(seed + 1).__next__
         self._root = Scope(ROOT_SCOPE)
         # Made when first needed: most bodies are one task that awaits step calls, and a WeakSet costs 2 µs.
         self._futures: weakref.WeakSet[asyncio.Future[Any]] | None = None
@@ -74,6 +85,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._body: WorkflowTask[Any] | None = None
         self.leaving = False
         self._refusals = 0
+        self.thread = 0
+        self._around: _Around | None = None
 
     # -- running -----------------------------------------------------------------------------------------------
 
@@ -85,8 +98,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def _run_ready(self, most: int) -> None:
         ready = self._ready
-        outer = events._get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
+        if not ready:
+            return
+        around = self._around
+        if around is None:
+            around = self._around = _Around(events._get_running_loop(), sys.get_asyncgen_hooks())
+        self.thread = get_ident()
         events._set_running_loop(self)
         # The real loop's would finish the body's asynchronous generators in tasks of the real loop.
         sys.set_asyncgen_hooks(None, None)
@@ -104,8 +121,9 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                 except BaseException as error:  # of a callback of the body's own: reported, as in asyncio
                     self.call_exception_handler({"message": f"{handle!r} failed", "exception": error})
         finally:
-            sys.set_asyncgen_hooks(*hooks)
-            events._set_running_loop(outer)
+            sys.set_asyncgen_hooks(*around.hooks)
+            events._set_running_loop(around.loop)
+            self.thread = 0
 
     def leave(self, operations: Iterable[asyncio.Future[Any]]) -> bool:
         """Fail everything that waits with `Parked` and let every task end; False where one would not.
@@ -157,11 +175,6 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """The scope of the task that is running; the body's own outside of tasks."""
         task = asyncio.current_task(self)
         return task.scope if isinstance(task, WorkflowTask) else self._root
-
-    def next_order(self) -> int:
-        """The number of the next future or task."""
-        self._order += 1
-        return self._order
 
     # -- what asyncio asks of a loop ---------------------------------------------------------------------------
 

@@ -179,10 +179,6 @@ class Once:
         """Where an earlier attempt of the run has undone the step; 0 for nowhere."""
         return self._owner.undone_at(step_id)
 
-    async def room(self) -> None:
-        """Wait while the journal is full."""
-        await self._owner.room()
-
     async def transact(
         self, running: RunningStep, call: Callable[[RunningStep, Any], Coroutine[Any, Any, Any]]
     ) -> None:

@@ -77,16 +77,23 @@ class Recorder:
         self._claim = claim
         self._around = surroundings
         self._tries: dict[str, Tries] = claim.tries
-        self.is_redoing = lifecycle.ENDING in claim.earlier
-        self._earlier = still_done(claim.earlier) if self.is_redoing else claim.earlier
         self._is_later_attempt = claim.reopened_seq > 0
-        self.has_earlier = bool(self._earlier)
-        self.is_untried = not claim.tries and not claim.earlier
+        self._earlier = claim.earlier
+        self._receivers: dict[int, int] = {}
+        self._steps_left = 0
         self.seq = claim.history[-1].seq if claim.history else claim.reopened_seq
-        self._receivers = _receivers(claim) if claim.earlier else {}
-        self._steps_left = (
-            sum(record.kind is StepKind.STEP for record in self._earlier.values()) if claim.earlier else 0
-        )
+        self.has_earlier = self.is_redoing = False
+        self.is_untried = not claim.tries and not claim.earlier
+        if claim.earlier:
+            self._take_over(claim)
+
+    def _take_over(self, claim: Claim) -> None:
+        self.is_redoing = lifecycle.ENDING in claim.earlier
+        if self.is_redoing:
+            self._earlier = still_done(claim.earlier)
+        self.has_earlier = bool(self._earlier)
+        self._receivers = _receivers(claim)
+        self._steps_left = sum(record.kind is StepKind.STEP for record in self._earlier.values())
 
     def attempt(self, step_id: str) -> int:
         """The number of the step's next execution, from 1."""

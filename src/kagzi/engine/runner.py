@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from inspect import CO_COROUTINE
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from kagzi.authoring.options import NO_OPTIONS
 from kagzi.authoring.steps import current_step
@@ -22,11 +23,23 @@ from kagzi.engine.running import Limit, MarkedStep, RunningStep, StepOwner, sile
 from kagzi.engine.threads import StepThreads
 
 
+class Room(Protocol):
+    """What takes the results of steps: the journal."""
+
+    def is_full(self) -> bool:
+        """Whether `room` would wait."""
+
+    async def room(self) -> None:
+        """Wait until there is room for a result."""
+
+
 class StepRunner:
     """Executes steps for all runs of a worker: at most `limit` at a time, plain functions on at most `threads`, those
-    that ask for it in at most `processes`."""
+    that ask for it in at most `processes`. A step keeps its turn while the `journal` is full."""
 
-    def __init__(self, *, limit: int, threads: int, processes: int) -> None:
+    def __init__(self, journal: Room, *, limit: int, threads: int, processes: int) -> None:
+        self._journal = journal
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._free = limit
         self._queue: deque[RunningStep] = deque()
         self._threads = StepThreads(threads)
@@ -73,8 +86,11 @@ class StepRunner:
         await self._processes.close()
 
     def _launch(self, step: RunningStep) -> None:
+        loop = self._loop
+        if loop is None:  # kept, as asking for it takes a system call before CPython 3.12
+            loop = self._loop = asyncio.get_running_loop()
         self._free -= 1
-        self.running[step] = asyncio.get_running_loop().create_task(self._execute(step), context=self._context.copy())
+        self.running[step] = loop.create_task(self._execute(step), context=self._context.copy())
 
     def _ended(self, step: RunningStep) -> None:
         self._free += 1
@@ -116,11 +132,12 @@ class StepRunner:
                 if isinstance(step, MarkedStep) and _is_async(fn):
                     await step.mark()
                 value = await self._call_within(step, step.limit())
-            elif type(fn) is FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
+            elif type(fn) is FunctionType and fn.__code__.co_flags & CO_COROUTINE:
                 value = await fn(*call.args, **call.kwargs)
             else:
                 value = await self._call(step)
-            await owner.room()
+            if self._journal.is_full():
+                await self._journal.room()
         except _LeaseIsGone:
             self._ended(step)
             asyncio.get_running_loop().call_soon(owner.abandoned, step)

@@ -61,9 +61,6 @@ class StepOwner(Protocol):
     def unstarted(self, running: RunningStep) -> None:
         """The step was waiting for its turn when the worker began to drain; it won't get one here."""
 
-    async def room(self) -> None:
-        """Wait while the journal is full."""
-
     async def transact(
         self, running: RunningStep, call: Callable[[RunningStep, Any], Coroutine[Any, Any, Any]]
     ) -> None:
@@ -93,11 +90,9 @@ class RunningStep:
     # What few steps need stands in the class until it is set.
     counts_from: datetime | None = None
     """Since when its `total_timeout` counts; None for since this execution, as it is the first."""
-    stopped = False
     overdue = False
     waits = False
     """Whether it is to be executed in a thread or a process and there is none for it yet."""
-    in_transaction = False
     is_committing = False
     pulse: Pulse | None = None
     """Made where it is needed: by the first sign of life, or where an execution before has left details."""
@@ -110,9 +105,9 @@ class RunningStep:
         self.fn = call.fn
         self.attempt = attempt
         self.started_at = started_at
+        self.in_transaction = call.in_transaction
+        self.stopped = False
         self.task: asyncio.Task[None] | None = None
-        if call.in_transaction:
-            self.in_transaction = True
 
     def stop(self) -> None:
         """Nobody waits for the result any more: cancel a coroutine, tell a thread, kill a process."""

@@ -35,12 +35,7 @@ from kagzi.store.chains import post_to_the_end
 class Stepping(ABC):
     """The steps of one run, and what of it is on its way to the store."""
 
-    _committing = 0
-    _turns: Turns[Consequence] | None = None  # made for the first transaction
     _once: Once | None = None  # made for the first step that is executed at most once
-    _closing: Change | None = None
-    _over = False
-    _draining = False
 
     def __init__(self, host: Host, claim: Claim, body: Body, recorder: Recorder) -> None:
         self.run_id = claim.run_id
@@ -52,6 +47,11 @@ class Stepping(ABC):
         self._timers = body.timers
         self._running: dict[str, RunningStep] = {}
         self._consequences: deque[Consequence] = deque()
+        self._committing = 0
+        self._turns: Turns[Consequence] | None = None  # made for the first transaction
+        self._closing: Change | None = None
+        self._over = False
+        self._draining = False
 
     # -- what the execution does -------------------------------------------------------------------------------
 
@@ -127,10 +127,6 @@ class Stepping(ABC):
     def undone_at(self, step_id: str) -> int:
         """Where in the record an earlier attempt of the run has undone the step; 0 for nowhere."""
         return self._recorder.undone_at(step_id) if self._recorder.is_redoing else 0
-
-    async def room(self) -> None:
-        """Wait while the journal is full."""
-        await self._host.journal.room()
 
     def _start_steps(self) -> None:
         """Execute what the body asked for and the record did not hold, unless nothing is to be started."""

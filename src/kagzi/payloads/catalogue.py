@@ -48,11 +48,11 @@ class Payloads:
         Without an annotation, or with one that can't be resolved: JSON values only. Raises ConfigError for a type
         that can't be stored.
         """
-        if type(fn) is types.MethodType:  # made anew at each access
-            fn = fn.__func__
         cached = self._results.get(id(fn))
         if cached is not None and cached[0]() is fn:
             return cached[1]
+        if type(fn) is types.MethodType:  # made anew at each access
+            return self.result_shape(fn.__func__)
         shape = self._result_shape(fn)
         self._remember(fn, shape)
         return shape

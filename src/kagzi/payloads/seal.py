@@ -28,16 +28,17 @@ class PayloadCodec(Protocol):
 class Seal:
     """Turns JSON into stored text and back. `limit` is in bytes of UTF-8 of the stored text."""
 
-    __slots__ = ("_codec", "_limit")
+    __slots__ = ("_codec", "_limit", "_surely_fits")
 
     def __init__(self, *, limit: int, codec: PayloadCodec | None) -> None:
         self._limit = limit
+        self._surely_fits = limit // 4  # characters, which take four bytes at the most
         self._codec = codec
 
     def close(self, json: str, where: str) -> str:
         """The text to store. Raises PayloadTooLarge, and PayloadError if the codec fails or loses something."""
         text = json if self._codec is None else _through(self._codec, json, where)
-        if len(text) * 4 > self._limit:  # a character takes four bytes at the most
+        if len(text) > self._surely_fits:
             size = len(text.encode())
             if size > self._limit:
                 raise _too_large(size, self._limit, where)

@@ -39,14 +39,15 @@ class Process:
         on_stir: Callable[[], None],
     ) -> None:
         self.line = Line(store, witness=witness, on_stir=on_stir)
+        self.connection: Connection = kagzi.connection_to(self.line, clock=clock)
         self.steps = RehearsedSteps(
+            self.connection.journal,
             mocks=mocks,
             witness=witness,
             on_ended=on_stir,
             threads=kagzi.settings.max_step_threads,
             processes=kagzi.settings.max_step_processes,
         )
-        self.connection: Connection = kagzi.connection_to(self.line, clock=clock)
         options = WorkerOptions(
             worker_id="environment",
             max_concurrent_workflows=_SLOTS,

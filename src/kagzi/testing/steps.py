@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kagzi.engine.runner import StepRunner
+from kagzi.engine.runner import Room, StepRunner
 from kagzi.engine.running import RunningStep
 from kagzi.testing.mocks import Mock
 from kagzi.testing.witness import Witness
@@ -26,6 +26,7 @@ class RehearsedSteps(StepRunner):
 
     def __init__(
         self,
+        journal: Room,
         *,
         mocks: Mapping[str, Mock],
         witness: Witness | None,
@@ -33,7 +34,7 @@ class RehearsedSteps(StepRunner):
         threads: int,
         processes: int,
     ) -> None:
-        super().__init__(limit=_LIMIT, threads=threads, processes=processes)
+        super().__init__(journal, limit=_LIMIT, threads=threads, processes=processes)
         self._mocks = mocks
         self._witness = witness
         self._on_ended = on_ended

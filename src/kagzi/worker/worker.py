@@ -77,6 +77,7 @@ class Worker:
         self.event_retention = app.settings.event_retention
         self.body_warning_s = app.settings.body_warning.total_seconds()
         self.runner = StepRunner(
+            app.journal,
             limit=config.max_concurrent_steps,
             threads=app.settings.max_step_threads,
             processes=app.settings.max_step_processes,

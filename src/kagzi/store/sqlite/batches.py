@@ -15,14 +15,18 @@ import apsw
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
 
 
-class BulkInsert:
-    """An INSERT of any number of rows, by prepared statements of 64, 32, 16, ... rows."""
+class Bulk:
+    """A statement with any number of rows in its VALUES, by prepared ones of 64, 32, 16, ... rows."""
 
     def __init__(self, *, head: str, row: str, tail: str) -> None:
         self._statements = tuple((size, f"{head} VALUES {', '.join([row] * size)} {tail}") for size in _SIZES)
 
+    def of(self, size: int) -> str:
+        """The statement for so many rows."""
+        return dict(self._statements)[size]
+
     def run(self, connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert the rows in order and say how many were inserted or changed."""
+        """Write the rows in order and say how many were inserted or changed."""
         place, left, changed = 0, len(rows), 0
         for size, sql in self._statements:
             while left >= size:

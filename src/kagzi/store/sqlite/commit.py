@@ -14,7 +14,7 @@ from kagzi.model.change import Applied, Change, Committed, PlainChange, Successo
 from kagzi.model.child import ChildStart
 from kagzi.model.run import TERMINAL, RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StartMark, StepRecord
-from kagzi.store.sqlite.batches import BulkInsert
+from kagzi.store.sqlite.batches import Bulk
 from kagzi.store.sqlite.session import Doubtful, Session, Verb
 from kagzi.store.sqlite.times import later, micros, micros_or_none, moment, span
 
@@ -45,7 +45,7 @@ _OF_AN_EARLIER_ATTEMPT = """
     OR seq <= (SELECT r.reopened_seq FROM workflow_runs AS r WHERE r.run_id = excluded.run_id)
 """
 
-_RECORD = BulkInsert(head=_INSERT_RECORD, row=_RECORD_ROW, tail=_ON_CONFLICT)
+_RECORD = Bulk(head=_INSERT_RECORD, row=_RECORD_ROW, tail=_ON_CONFLICT)
 _RECORD_AGAIN = f"{_INSERT_RECORD} VALUES {_RECORD_ROW} {_ON_CONFLICT} {_OF_AN_EARLIER_ATTEMPT}"
 
 _RECEIVE = "UPDATE messages SET received_seq = ?3 WHERE run_id = ?1 AND position = ?2"
@@ -117,17 +117,25 @@ WHERE seq IS NULL {_OF_AN_EARLIER_ATTEMPT}
 # Whoever was asked to end, and has failed without having heard of it, need not wait to be told.
 _HURRY = "UPDATE workflow_runs SET available_at = ?2 WHERE run_id = ?1 AND cancel_asked_at IS NOT NULL"
 
-_TRANSITION = """
-UPDATE workflow_runs SET
-    status = ?2, output = ?3, error = ?4, waits = ?5, worker_key = NULL,
-    available_at = CASE ?2
-        WHEN 'PENDING' THEN coalesce(?8, ?6)
-        -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
-        WHEN 'SLEEPING' THEN CASE WHEN inbox > ?7 THEN ?6 ELSE ?8 END
-    END,
-    finished_at = ?9, parked = coalesce(?10, parked)
-WHERE run_id = ?1
-"""
+_TRANSITION = Bulk(
+    head="""
+    WITH let_go (run_id, status, output, error, waits, now, inbox, wake_at, finished_at, parked) AS (
+    """,
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    tail="""
+    )
+    UPDATE workflow_runs AS r SET
+        status = l.status, output = l.output, error = l.error, waits = l.waits, worker_key = NULL,
+        available_at = CASE l.status
+            WHEN 'PENDING' THEN coalesce(l.wake_at, l.now)
+            -- Mail that the execution has not seen: a wake-up can't be lost between its last look and its sleep.
+            WHEN 'SLEEPING' THEN CASE WHEN r.inbox > l.inbox THEN l.now ELSE l.wake_at END
+        END,
+        finished_at = l.finished_at, parked = coalesce(l.parked, r.parked)
+    FROM let_go AS l
+    WHERE r.run_id = l.run_id
+    """,
+)
 
 _HAND_ON = "UPDATE workflow_runs SET continued_to = ?2, former_id = id, id = NULL WHERE run_id = ?1"
 _SUCCEED = """
@@ -168,10 +176,10 @@ _RECORD_THERE = "SELECT s.finished_at FROM step_runs AS s WHERE s.run_id = ? AND
 
 
 def _commit(session: Session, calls: list[Sequence[Change]]) -> list[Committed]:
-    if session.careful or _meet(calls):
-        return [commit_carefully(session, changes) for changes in calls]
     every = calls[0] if len(calls) == 1 else [change for changes in calls for change in changes]
     fences = {change.run_id: change.fence for change in every}
+    if session.careful or (len(fences) < len(every) and _meet(calls)):
+        return [commit_carefully(session, changes) for changes in calls]
     if not _owns_all(session, fences):
         raise Doubtful
     now = session.now
@@ -324,8 +332,9 @@ def _let_go(session: Session, changes: Iterable[Change]) -> None:
             )
         )
     if rows:
-        session.connection.executemany(_TRANSITION, rows)
-        session.connection.executemany(_HURRY, [(run_id, now) for run_id in again])
+        _TRANSITION.run(session.connection, rows)
+    for run_id in again:
+        session.connection.execute(_HURRY, (run_id, now))
     if asleep and not session.due:
         session.due = session.value(_ANY_DUE, (msgspec.json.encode(asleep).decode(), now)) is not None
 

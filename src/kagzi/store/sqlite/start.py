@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kagzi.model.run import NewRun, Started, WorkerKey
-from kagzi.store.sqlite.batches import BulkInsert
+from kagzi.store.sqlite.batches import Bulk
 from kagzi.store.sqlite.register import ALIVE
 from kagzi.store.sqlite.session import Session, Verb
 from kagzi.store.sqlite.times import later, micros, moment
@@ -20,7 +20,7 @@ INSERT INTO workflow_runs (
     fence, created_at, started_at, available_at, worker_key
 )
 """
-_INSERT = BulkInsert(
+_INSERT = Bulk(
     head=INSERTED,
     row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail="ON CONFLICT DO NOTHING",
