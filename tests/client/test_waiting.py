@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kagzi import Kagzi, StoreUnavailable, WorkflowContext
+from kagzi import Kagzi, StoreUnavailable, WorkflowContext, WorkflowHandle
 from kagzi.store.protocol import HintListener
 from tests.app.applications import an_application, until, watch, within
 from tests.app.watched_store import WatchedStore
@@ -104,6 +104,70 @@ async def test_a_result_from_another_process_arrives_at_once(
     assert [first, *rest] == [2, 4, 6, 8, 10]
     assert took < 4 * 0.45, "results came by polling"
     assert status == 0
+
+
+async def test_who_awaits_what_he_starts_asks_for_each_result_once_it_is_there(postgres_url: str, gates: Gates) -> None:
+    async def visit(ctx: WorkflowContext, name: str) -> str:
+        return await ctx.step("enter", gates.enter, name)
+
+    elsewhere, client = an_application(postgres_url), an_application(postgres_url)
+    elsewhere.register_workflow("visit", visit)
+    store = watch(client)
+    there = client.register_workflow("visit", visit)
+    gates.open("first")
+
+    async with elsewhere, elsewhere.create_worker(), client:
+        await within((await there.start("first")).result())
+        asked = store.trips["outcomes"]
+        waiting = asyncio.ensure_future((await there.start("second")).result())
+        await gates.reached("second")
+        asked_early = store.trips["outcomes"] - asked
+        gates.open("second")
+        began = asyncio.get_running_loop().time()
+        result = await within(waiting)
+        took = asyncio.get_running_loop().time() - began
+        asked_in_all = store.trips["outcomes"] - asked
+        # Forgotten ones make the rest not worth announcing.
+        gates.open_all()
+        for name in ("third", "fourth", "fifth"):
+            forgotten = await there.start(name)
+        await until(lambda: is_over(forgotten))
+
+    assert result == "second"
+    assert (asked_early, asked_in_all) == (0, 1)
+    assert took < 0.45, "the result came by polling"
+    assert [runs[0].awaited for runs in store.arguments["start"]] == [False, True, True, True, False]
+
+
+async def is_over(handle: WorkflowHandle[str]) -> bool:
+    return (await handle.status()).is_terminal
+
+
+async def test_who_is_slow_to_await_a_run_whose_end_was_missed_has_its_result_at_once(
+    postgres_url: str, gates: Gates
+) -> None:
+    async def visit(ctx: WorkflowContext, name: str) -> str:
+        return await ctx.step("enter", gates.enter, name)
+
+    elsewhere, client = an_application(postgres_url), an_application(postgres_url)
+    elsewhere.register_workflow("visit", visit)
+    store = watch(client)
+    deaf(store)
+    there = client.register_workflow("visit", visit)
+    gates.open_all()
+
+    async with elsewhere, elsewhere.create_worker(), client:
+        await within((await there.start("first")).result())
+        handle = await there.start("second")
+        await until(lambda: is_over(handle))
+        await asyncio.sleep(0.03)
+        began = asyncio.get_running_loop().time()
+        result = await within(handle.result())
+        took = asyncio.get_running_loop().time() - began
+
+    assert [runs[0].awaited for runs in store.arguments["start"]] == [False, True]
+    assert result == "second"
+    assert took < 0.4, "it was not asked for"
 
 
 async def test_a_result_arrives_by_polling_where_no_hint_does_even_while_others_come_to_wait(

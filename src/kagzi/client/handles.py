@@ -16,6 +16,7 @@ from kagzi.client.explaining import describe
 from kagzi.client.forking import ForkRequest, fork
 from kagzi.client.link import Link
 from kagzi.client.views import as_step
+from kagzi.client.waiting import Expected
 from kagzi.errors import RunNotFound, WorkflowCancelled, WorkflowFailed
 from kagzi.model.run import TERMINAL, Run, RunId, RunOutcome, RunStatus, StoredRun
 from kagzi.model.step import Step, StoredAttempt
@@ -38,12 +39,14 @@ class WorkflowHandle(Generic[R]):
         *,
         is_certain: bool = True,
         namespace: str | None = None,
+        expected: Expected | None = None,
     ) -> None:
         self._app = link
         self._namespace = namespace or link.settings.namespace
         self._run_id = run_id
         self._is_certain = is_certain
         self._definition = definition
+        self._expected = expected
 
     @property
     def run_id(self) -> str:
@@ -65,7 +68,10 @@ class WorkflowHandle(Generic[R]):
         try:
             async with asyncio.timeout(limit_s):
                 outcome = await self._link.waiting.outcome(
-                    self._run_id, certain=self._is_certain, here=self._link.executes(self._run_id)
+                    self._run_id,
+                    certain=self._is_certain,
+                    here=self._link.executes(self._run_id),
+                    expected=self._expected,
                 )
         except TimeoutError:
             raise TimeoutError(

@@ -36,7 +36,8 @@ async def start_one(
 ) -> WorkflowHandle[Any]:
     """Start a run; returns once it is durable (P2)."""
     name, definition, version = await _which(link, workflow, options.version if version is None else version, options)
-    run = _new_run(link, name, version, definition, args, kwargs, options)
+    expected = link.waiting.expect()
+    run = _new_run(link, name, version, definition, args, kwargs, options, awaited=expected.announced)
     worker = None
     if definition is not None and options.delay is None and options.at is None and options.connection is None:
         worker, run = _reserve(link, run)
@@ -49,8 +50,9 @@ async def start_one(
         _tell_workers(link, run, started)
     if not started.created:
         await _check_conflict(link, run, started)
-    # A run that was there before may be of another version, whose result has another type.
-    return WorkflowHandle(link, started.run_id, definition if started.created else None, namespace=run.namespace)
+    if not started.created:  # it may be of another version, whose result has another type
+        return WorkflowHandle(link, started.run_id, None, namespace=run.namespace)
+    return WorkflowHandle(link, started.run_id, definition, namespace=run.namespace, expected=expected)
 
 
 async def signal_with_start(
@@ -148,6 +150,8 @@ def _new_run(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     options: StartOptions,
+    *,
+    awaited: bool = False,
 ) -> NewRun:
     where = f"the input of workflow {name!r}"
     shape = link.payloads.untyped_call() if definition is None else definition.arguments
@@ -169,6 +173,7 @@ def _new_run(
         else link.payloads.shape(dict[str, Any]).encode(dict(attributes), where=f"the attributes of workflow {name!r}"),
         timeout_s=None if options.timeout is None else options.timeout.total_seconds(),
         start_timeout_s=None if options.start_timeout is None else options.start_timeout.total_seconds(),
+        awaited=awaited,
     )
 
 

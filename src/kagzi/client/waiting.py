@@ -16,6 +16,20 @@ logger = logging.getLogger("kagzi.client")
 _POLL_S = 0.5
 _ASKED_AT_ONCE = 2000
 _FEW = 20
+_AT_ONCE_S = 0.02
+_HABIT = 64
+
+
+class Expected:
+    """A run that is started here: whether its end is to be `announced`, as somebody will most likely wait for it."""
+
+    __slots__ = ("announced", "at_s", "hints", "is_awaited")
+
+    def __init__(self, *, announced: bool, hints: int) -> None:
+        self.announced = announced
+        self.hints = hints
+        self.at_s = monotonic()
+        self.is_awaited = False
 
 
 class Waiting:
@@ -24,6 +38,9 @@ class Waiting:
     A run that ends in this process is told at once. For others the store is asked: when somebody new waits, when it
     hints that awaited runs have ended, and every half second in case the hint was lost. A question that is under way
     gathers those who come meanwhile for the next.
+
+    Where most runs that are started here are awaited, new ones are stored so that their ends are announced: whoever
+    waits for one at once need not ask first, which would meet the worker that is just about to claim it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -33,15 +50,30 @@ class Waiting:
         self._certain: set[RunId] = set()
         self._wake = asyncio.Event()
         self._ended_hinted = False
+        self._hints = 0
+        self._starts = 0
+        self._awaited = 0
         self._asked_all_at = monotonic()
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
-    async def outcome(self, run_id: RunId, *, certain: bool = False, here: bool = False) -> RunOutcome:
+    def expect(self) -> Expected:
+        """A run is about to be started here."""
+        if self._starts >= _HABIT:  # what was long ago counts less
+            self._starts //= 2
+            self._awaited //= 2
+        announced = self._awaited * 2 > self._starts
+        self._starts += 1
+        return Expected(announced=announced, hints=self._hints)
+
+    async def outcome(
+        self, run_id: RunId, *, certain: bool = False, here: bool = False, expected: Expected | None = None
+    ) -> RunOutcome:
         """Wait for a run's end. Raises RunNotFound where there is no such run.
 
         `certain` says that there is one, so the store need not be asked about that; `here` that a worker of this
-        process executes it, so that the store is asked only should it be long. Raises StoreUnavailable once closed.
+        process executes it, so that the store is asked only should it be long. `expected` is what `expect` gave before
+        it was started here. Raises StoreUnavailable once closed.
         """
         if self._closed:
             raise StoreUnavailable("Kagzi was closed. Open it again, and take a new handle: `kagzi.handle(run_id)`.")
@@ -53,12 +85,22 @@ class Waiting:
             if certain:
                 self._certain.add(run_id)
             self._ensure_asking()
-            if not here:
+            if not here and not self._will_be_heard(expected):
                 self._wake.set()
         try:
             return await answer
         finally:
             self._forget(run_id, answer)
+
+    def _will_be_heard(self, expected: Expected | None) -> bool:
+        """Whether it is too early to ask for a run, as its end has certainly not been announced yet."""
+        if expected is None:
+            return False
+        if not expected.is_awaited:
+            expected.is_awaited = True
+            self._awaited += 1
+        is_new = monotonic() - expected.at_s < _AT_ONCE_S  # should nothing be heard, asking is only this late
+        return expected.announced and expected.hints == self._hints and is_new
 
     def tell(self, outcome: RunOutcome) -> None:
         """A run has ended in this process."""
@@ -74,9 +116,11 @@ class Waiting:
 
     def hinted(self, hint: Hint) -> None:
         """The store hints that awaited runs have ended."""
-        if hint is Hint.RUNS_ENDED and self._waiters:
-            self._ended_hinted = True
-            self._wake.set()
+        if hint is Hint.RUNS_ENDED:
+            self._hints += 1
+            if self._waiters:
+                self._ended_hinted = True
+                self._wake.set()
 
     async def close(self) -> None:
         """Leave everybody who still waits, or comes to wait, with StoreUnavailable."""

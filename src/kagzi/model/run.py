@@ -128,7 +128,8 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     `owner` is set for an eager start: the run is born RUNNING with fence 1, claimed by that worker, unless the
     worker's registration is no longer alive, in which case it is born PENDING. `message` is stored with the run, and
     nowhere where there was one before. From when it falls due, the run is to have ended within `timeout_s` seconds, and
-    to have been begun within `start_timeout_s`.
+    to have been begun within `start_timeout_s`. `awaited` says that somebody will wait for its end, so that it is to be
+    announced; a store that announces every end need not look.
     """
 
     run_id: RunId
@@ -148,6 +149,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     message: FirstMessage | None = None
     timeout_s: float | None = None
     start_timeout_s: float | None = None
+    awaited: bool = False
 
     @property
     def is_plain(self) -> bool:

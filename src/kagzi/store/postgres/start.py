@@ -17,7 +17,7 @@ from kagzi.store.postgres.hint_sql import SOMEBODY_IDLE, TELL_DUE
 from kagzi.store.postgres.rows import not_beyond
 
 _COLUMNS = """run_id, namespace, id, workflow, version, queue, priority, input, tags, attributes, parent_run_id,
-    status, fence, worker_key, started_at, available_at"""
+    awaited, status, fence, worker_key, started_at, available_at"""
 
 # A run with an owner is born RUNNING, if it is due and the owner's registration is alive. The lease is asked for in
 # this statement, and a registration that dies meanwhile is met by `recover`, which looks at owners all the time.
@@ -27,7 +27,7 @@ _ALIVE = """EXISTS (
 
 _SELECT = f"""
 SELECT n.run_id, n.namespace, n.id, n.workflow, n.version, n.queue, n.priority, n.input, n.tags, n.attributes,
-    n.parent_run_id,
+    n.parent_run_id, n.awaited,
     CASE WHEN e.eager THEN 'RUNNING' ELSE 'PENDING' END,
     CASE WHEN e.eager THEN 1 ELSE 0 END,
     CASE WHEN e.eager THEN n.owner END,
@@ -46,7 +46,7 @@ WITH new AS (
     SELECT $1::uuid AS run_id, $2::text AS namespace, $3::text AS id, $4::text AS workflow, $5::integer AS version,
         $6::text AS queue, $7::integer AS priority, $8::text AS input, $9::text[] AS tags, $10::text AS attributes,
         $11::uuid AS parent_run_id, $12::uuid AS owner, $13::timestamptz AS available_at,
-        $14::double precision AS delay_s
+        $14::double precision AS delay_s, $15::boolean AS awaited
 )
 INSERT INTO {{schema}}.workflow_runs ({_COLUMNS})
 {_SELECT}
@@ -64,11 +64,12 @@ def _many(*, rare: bool) -> str:
 WITH new AS (
     SELECT n.run_id, n.namespace, n.id, n.workflow, n.version, coalesce(n.queue, 'default') AS queue,
         coalesce(n.priority, 0) AS priority, n.input, coalesce(n.tags, '{{}}') AS tags, n.attributes, n.parent_run_id,
-        n.owner, n.available_at, coalesce(n.delay_s, 0) AS delay_s {_RARE_FIELDS if rare else ""}
+        n.owner, n.available_at, coalesce(n.delay_s, 0) AS delay_s, coalesce(n.awaited, false) AS awaited
+        {_RARE_FIELDS if rare else ""}
     FROM json_to_recordset($1::json) AS n (
         run_id uuid, namespace text, id text, workflow text, version integer, queue text, priority integer,
         input text, tags text[], attributes text, parent_run_id uuid, owner uuid, available_at timestamptz,
-        delay_s double precision {_RARE_TYPES if rare else ""}
+        delay_s double precision, awaited boolean {_RARE_TYPES if rare else ""}
     )
 ),
 stored AS (
@@ -212,4 +213,5 @@ def _arguments(run: NewRun) -> tuple[Any, ...]:
         run.owner,
         run.available_at,
         run.delay_s,
+        run.awaited,
     )
