@@ -1,8 +1,10 @@
-"""What this machine does without Kagzi: single commits, bare rows, bare tasks."""
+"""What this machine does without Kagzi: single commits, without a pause and after one, bare rows, bare tasks."""
 
 from __future__ import annotations
 
 import asyncio
+import random
+import statistics
 import uuid
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -14,6 +16,10 @@ import asyncpg
 from benchmarks.databases import POSTGRES, Database
 from benchmarks.measurement import Limits
 
+LONGEST_PAUSE_S = 0.02
+"""Between runs of the workloads that measure how long something takes on an idle system."""
+
+_PAUSES = 51
 _WINDOW_S = 0.3
 _WINDOWS = 3
 _BATCH = 100
@@ -26,13 +32,18 @@ _Work = Callable[[], Awaitable[int]]
 async def measure_limits(database: Database) -> Limits:
     """Measure on the very database; each is the best of three windows. Takes about three seconds."""
     if database.store == POSTGRES:
-        commits_per_s, rows_per_s = await _postgres(database.url)
+        commits_per_s, rows_per_s, idle_commit_s = await _postgres(database.url)
     else:
-        commits_per_s, rows_per_s = await _sqlite(urlsplit(database.url).path.removeprefix("/"))
-    return Limits(commits_per_s=commits_per_s, rows_per_s=rows_per_s, tasks_per_s=await _best_rate(_tasks))
+        commits_per_s, rows_per_s, idle_commit_s = await _sqlite(urlsplit(database.url).path.removeprefix("/"))
+    return Limits(
+        commits_per_s=commits_per_s,
+        rows_per_s=rows_per_s,
+        tasks_per_s=await _best_rate(_tasks),
+        idle_commit_s=idle_commit_s,
+    )
 
 
-async def _postgres(url: str) -> tuple[float, float]:
+async def _postgres(url: str) -> tuple[float, float, float]:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(
@@ -52,14 +63,14 @@ async def _postgres(url: str) -> tuple[float, float]:
             await many.fetch([uuid.uuid4()] * _BATCH, _STEP_IDS, ["1"] * _BATCH)
             return _BATCH
 
-        rates = await _best_rate(commit), await _best_rate(rows)
+        rates = await _best_rate(commit), await _best_rate(rows), await _after_pauses(commit)
         await connection.execute("DROP TABLE bare")
     finally:
         await connection.close()
     return rates
 
 
-async def _sqlite(path: str) -> tuple[float, float]:
+async def _sqlite(path: str) -> tuple[float, float, float]:
     connection = apsw.Connection(path)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -80,7 +91,7 @@ async def _sqlite(path: str) -> tuple[float, float]:
                 connection.executemany(insert, [(run_id, step_id, "1", 0) for step_id in _STEP_IDS])
             return _BATCH
 
-        rates = await _best_rate(commit), await _best_rate(rows)
+        rates = await _best_rate(commit), await _best_rate(rows), await _after_pauses(commit)
         connection.execute("DROP TABLE bare")
     finally:
         connection.close()
@@ -96,6 +107,17 @@ async def _tasks() -> int:
 
 async def _nothing() -> None:
     return
+
+
+async def _after_pauses(work: _Work) -> float:
+    """How long it takes after a random pause, in seconds: the median."""
+    took = []
+    for _ in range(_PAUSES):
+        await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))
+        began = perf_counter()
+        await work()
+        took.append(perf_counter() - began)
+    return statistics.median(took)
 
 
 async def _best_rate(work: _Work) -> float:

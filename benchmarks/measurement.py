@@ -27,15 +27,18 @@ class Order:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What the machine does without Kagzi: one connection of the same driver, the same durability, rows like those of
-    steps. `rows_per_s` are inserted a hundred to a commit."""
+    steps. `rows_per_s` are inserted a hundred to a commit. `idle_commit_s` is what a commit takes after a pause, as
+    everything has to wake up first: the median."""
 
     commits_per_s: float
     rows_per_s: float
     tasks_per_s: float
+    idle_commit_s: float
 
-    def seconds(self, *, commits: float = 0, rows: float = 0) -> float:
-        """How long so many single commits, one after the other, and so many rows in hundreds would take."""
-        return commits / self.commits_per_s + rows / self.rows_per_s
+    def seconds(self, *, commits: float = 0, rows: float = 0, idle_commits: float = 0) -> float:
+        """How long so many single commits, one after the other, so many rows in hundreds, and so many commits after
+        pauses would take."""
+        return commits / self.commits_per_s + rows / self.rows_per_s + idle_commits * self.idle_commit_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

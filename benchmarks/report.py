@@ -110,7 +110,8 @@ def _costs(costs: Costs, runs: int) -> str:
 def _limits(limits: Limits) -> str:
     return (
         f"this machine, just before: {limits.commits_per_s:,.0f} single commits/s, {limits.rows_per_s:,.0f} rows/s in "
-        f"hundreds, {limits.tasks_per_s:,.0f} asyncio tasks/s"
+        f"hundreds, {limits.tasks_per_s:,.0f} asyncio tasks/s, {limits.idle_commit_s * 1000:.2f} ms for a commit "
+        "after a pause"
     )
 
 

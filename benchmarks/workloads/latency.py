@@ -11,12 +11,12 @@ from time import perf_counter
 from benchmarks.application import Application, application
 from benchmarks.costs import Meter
 from benchmarks.databases import SQLITE, Database
+from benchmarks.limits import LONGEST_PAUSE_S
 from benchmarks.measurement import Answer, Figure, Limits, Load
 from benchmarks.processes import WorkerProcess
 
 _TWO_PROCESSES_MS = {"postgres": 2.0, SQLITE: 5.0}
 _ONE_PROCESS_MS = {SQLITE: 1.0}
-_LONGEST_PAUSE_S = 0.02
 _QUIET_S = 3.0
 _AFTER_QUIET = 3
 
@@ -56,7 +56,7 @@ async def _latencies(client: Application, *, runs: int) -> list[float]:
     latencies = []
     for _ in range(runs):
         # A random pause, or the client would fall into step with what the worker does at intervals.
-        await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+        await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))
         latencies.append(await _latency_ms(client))
     return sorted(latencies)
 
@@ -82,4 +82,5 @@ def _figure(name: str, value: float, *, target: float | None = None) -> Figure:
 
 
 def _beside(figure: Figure, limits: Limits, *, commits: int) -> Figure:
-    return dataclasses.replace(figure, limit=limits.seconds(commits=commits) * 1000, bare=f"{commits} single commits")
+    limit_ms = limits.seconds(idle_commits=commits) * 1000
+    return dataclasses.replace(figure, limit=limit_ms, bare=f"{commits} commits after pauses")

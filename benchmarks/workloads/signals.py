@@ -11,11 +11,11 @@ from time import perf_counter
 from benchmarks.application import PING, Application, application
 from benchmarks.costs import Meter
 from benchmarks.databases import Database
+from benchmarks.limits import LONGEST_PAUSE_S
 from benchmarks.measurement import Answer, Figure, Limits, Load
 from benchmarks.processes import WorkerProcess
 
 _TARGET_MS = 5.0
-_LONGEST_PAUSE_S = 0.02
 
 
 async def measure(database: Database, load: Load, limits: Limits) -> Answer:
@@ -34,7 +34,7 @@ async def measure(database: Database, load: Load, limits: Limits) -> Answer:
     middle, rare = load.runs // 2, int(load.runs * 0.99)
     p50 = Figure(name="p50", value=there[middle], unit="ms", more_is_better=False, target=_TARGET_MS)
     # The post, the claim and the receipt.
-    figures = [dataclasses.replace(p50, limit=limits.seconds(commits=3) * 1000, bare="3 single commits")]
+    figures = [dataclasses.replace(p50, limit=limits.seconds(idle_commits=3) * 1000, bare="3 commits after pauses")]
     figures.append(dataclasses.replace(p50, name="p99", value=there[rare], target=None))
     figures.append(dataclasses.replace(p50, name="p50, with the way back", value=back[middle], target=None))
     return Answer(figures=figures, costs=costs, runs=load.runs + 20)
@@ -45,7 +45,7 @@ async def _latency_ms(client: Application) -> tuple[float, float]:
     handle = await client.waiter.start()
     while not (await handle.describe()).waiting_for:  # noqa: ASYNC110 - of other processes there is no event
         await asyncio.sleep(0.005)
-    await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+    await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))
     began = perf_counter()
     await handle.signal(PING, 1)
     received = await handle.result()
