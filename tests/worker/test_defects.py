@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kagzi import Kagzi, RunStatus, StepFailed, WorkflowContext
-from kagzi.engine import execution
+from kagzi.engine import concluding
 from kagzi.engine.execution import Execution
 from kagzi.engine.recording import Recorder
 from tests.app.applications import until, within
@@ -46,7 +46,7 @@ async def test_a_run_that_meets_a_defect_is_given_back_and_says_why(
 async def test_a_run_that_met_a_defect_goes_on_without_it(
     kagzi: Kagzi, monkeypatch: pytest.MonkeyPatch, owner: type, verb: str
 ) -> None:
-    monkeypatch.setattr(execution, "SECOND_LOOK", timedelta(seconds=0.1))
+    monkeypatch.setattr(concluding, "SECOND_LOOK", timedelta(seconds=0.1))
     healthy = getattr(owner, verb)
     met: list[str] = []
 
