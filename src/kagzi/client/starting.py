@@ -41,6 +41,7 @@ async def start_one(
     worker = None
     if definition is not None and options.delay is None and options.at is None and options.connection is None:
         worker, run = _reserve(link, run)
+        expected.announced = run.awaited
     if worker is None:
         (started,) = await _store(link, [run], options)
     else:

@@ -78,6 +78,9 @@ class Waiting:
         if self._closed:
             raise StoreUnavailable("Kagzi was closed. Open it again, and take a new handle: `kagzi.handle(run_id)`.")
         answer: asyncio.Future[RunOutcome] = asyncio.get_running_loop().create_future()
+        if expected is not None and not expected.is_awaited:
+            expected.is_awaited = True
+            self._awaited += 1
         waiters = self._waiters.setdefault(run_id, [])
         waiters.append(answer)
         if len(waiters) == 1:
@@ -85,7 +88,8 @@ class Waiting:
             if certain:
                 self._certain.add(run_id)
             self._ensure_asking()
-            if not here and not self._will_be_heard(expected):
+            is_told = here or self._will_be_heard(expected)
+            if not is_told:
                 self._wake.set()
         try:
             return await answer
@@ -94,13 +98,9 @@ class Waiting:
 
     def _will_be_heard(self, expected: Expected | None) -> bool:
         """Whether it is too early to ask for a run, as its end has certainly not been announced yet."""
-        if expected is None:
+        if expected is None or not expected.announced or expected.hints != self._hints:
             return False
-        if not expected.is_awaited:
-            expected.is_awaited = True
-            self._awaited += 1
-        is_new = monotonic() - expected.at_s < _AT_ONCE_S  # should nothing be heard, asking is only this late
-        return expected.announced and expected.hints == self._hints and is_new
+        return monotonic() - expected.at_s < _AT_ONCE_S  # or one that was announced before anybody listened
 
     def tell(self, outcome: RunOutcome) -> None:
         """A run has ended in this process."""
