@@ -9,8 +9,11 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+from kagzi.ids import new_id
 from kagzi.model.change import Change, Transition
-from kagzi.model.run import RunId, RunStatus
+from kagzi.model.event import Awaiting, EventWait, NewEvent
+from kagzi.model.message import NewMessage
+from kagzi.model.run import MessageKind, RunId, RunStatus
 from kagzi.model.worker import RecoveryPolicy
 from kagzi.settings import Settings
 from kagzi.store.postgres.store import PostgresStore
@@ -117,6 +120,52 @@ async def test_a_due_run_is_announced_again_when_somebody_comes_to_await_it(stor
     assert await heard.take() == []
 
 
+async def test_a_due_run_is_announced_again_when_it_gets_a_message(store: PostgresStore, heard: Heard) -> None:
+    # Its row is locked meanwhile, and a claim at that moment passes it over and hears nothing more.
+    await store.claim(a_request(await a_worker(store)))
+    due, later = a_run(), a_run(delay_s=60)
+    await store.start([due, later])
+    await heard.take()
+
+    await store.post([a_message(due.run_id)])
+    first = await heard.take()
+    await store.post([a_message(later.run_id)])
+
+    assert first == ["due"]
+    assert await heard.take() == []
+
+
+async def test_a_due_run_is_announced_again_when_it_gets_an_event(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    await store.start([run := a_run(owner=worker)])
+    await store.await_events([Awaiting(run_id=run.run_id, fence=1, waits=(EventWait(step_id="e", name="paid"),))])
+    await store.claim(a_request(worker))
+    await store.commit([Change(run_id=run.run_id, fence=1, transition=Transition(status=RunStatus.PENDING))])
+    await heard.take()
+
+    paid = NewEvent(event_id=new_id(), namespace=NAMESPACE, name="paid", payload="1", call="[1]")
+    await store.emit([paid])
+    await heard.take()
+    await store.distribute([paid.event_id], limit=10)
+
+    assert await heard.take() == ["due"]
+
+
+async def test_a_run_can_be_started_so_that_its_end_is_announced(store: PostgresStore, heard: Heard) -> None:
+    worker = await a_worker(store)
+    alone, *several = [a_run(awaited=True), a_run(awaited=True), a_run(awaited=False)]
+    await store.start([alone])
+    await store.start(several)
+    await store.claim(a_request(worker))
+
+    announced = []
+    for run in (alone, *several):
+        await store.commit([_end(run.run_id)])
+        announced.append(await heard.take())
+
+    assert announced == [["ended"], ["ended"], []]
+
+
 async def test_an_end_is_announced_where_somebody_awaits_it(store: PostgresStore, heard: Heard) -> None:
     worker = await a_worker(store)
     awaited, ignored = a_run(owner=worker), a_run(owner=worker)
@@ -207,3 +256,7 @@ async def test_a_listener_that_left_hears_nothing(store: PostgresStore) -> None:
 
 def _end(run_id: RunId) -> Change:
     return Change(run_id=run_id, fence=1, transition=Transition(status=RunStatus.COMPLETED, output="1"))
+
+
+def a_message(run_id: RunId) -> NewMessage:
+    return NewMessage(namespace=NAMESPACE, kind=MessageKind.SIGNAL, name="paid", run_id=run_id, payload="1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Container
 
 from kagzi.clock import monotonic
 from kagzi.errors import RunNotFound, StoreUnavailable
@@ -46,7 +47,7 @@ class Waiting:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiters: dict[RunId, list[asyncio.Future[RunOutcome]]] = {}
-        self._new: list[RunId] = []
+        self._new: dict[RunId, None] = {}
         self._certain: set[RunId] = set()
         self._wake = asyncio.Event()
         self._ended_hinted = False
@@ -84,12 +85,13 @@ class Waiting:
         waiters = self._waiters.setdefault(run_id, [])
         waiters.append(answer)
         if len(waiters) == 1:
-            self._new.append(run_id)
+            self._new[run_id] = None
             if certain:
                 self._certain.add(run_id)
             self._ensure_asking()
-            is_told = here or self._will_be_heard(expected)
-            if not is_told:
+            if self._will_be_heard(expected):
+                asyncio.get_running_loop().call_later(_AT_ONCE_S, self._look_at, run_id)
+            elif not here:
                 self._wake.set()
         try:
             return await answer
@@ -100,7 +102,12 @@ class Waiting:
         """Whether it is too early to ask for a run, as its end has certainly not been announced yet."""
         if expected is None or not expected.announced or expected.hints != self._hints:
             return False
-        return monotonic() - expected.at_s < _AT_ONCE_S  # or one that was announced before anybody listened
+        return monotonic() - expected.at_s < _AT_ONCE_S
+
+    def _look_at(self, run_id: RunId) -> None:
+        """Ask for a run that nobody has asked for so far: maybe no hint is heard here at all."""
+        if run_id in self._waiters and run_id in self._new:
+            self._wake.set()
 
     def tell(self, outcome: RunOutcome) -> None:
         """A run has ended in this process."""
@@ -151,7 +158,7 @@ class Waiting:
         if not self._wake.is_set():
             await self._pause()  # everything new is executed here, and will most likely be told at once
         while self._waiters:
-            new, self._new = self._new, []
+            new, self._new = self._new, {}
             began = monotonic()
             # Where hints are lost and new waiters come all the time, the others must be asked about all the same.
             everybody = self._ended_hinted or not new or began - self._asked_all_at >= _POLL_S
@@ -162,10 +169,10 @@ class Waiting:
             # A process may start a run and await it before its own worker has it: those told meanwhile drop out.
             asked = [run_id for run_id in (self._waiters if everybody else new) if run_id in self._waiters]
             try:
-                await self._ask(asked, new=set(new))
+                await self._ask(asked, new=new)
             except StoreUnavailable as error:
                 logger.warning("The database can't be reached; results are awaited.", extra={"reason": str(error)})
-                self._new = [run_id for run_id in new if run_id in self._waiters] + self._new
+                self._new = {run_id: None for run_id in new if run_id in self._waiters} | self._new
                 await asyncio.sleep(_POLL_S)
                 continue
             except Exception as error:
@@ -187,7 +194,7 @@ class Waiting:
                 if not answer.done():
                     answer.set_exception(error)
 
-    async def _ask(self, run_ids: list[RunId], *, new: set[RunId]) -> None:
+    async def _ask(self, run_ids: list[RunId], *, new: Container[RunId]) -> None:
         for start in range(0, len(run_ids), _ASKED_AT_ONCE):
             some = run_ids[start : start + _ASKED_AT_ONCE]
             told = await self._store.outcomes(some)

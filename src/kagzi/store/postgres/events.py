@@ -110,10 +110,13 @@ woken AS (
         available_at = CASE WHEN w.status = 'SLEEPING' THEN least(w.available_at, now()) ELSE w.available_at END
     FROM (SELECT g.run_id, max(g.position) AS inbox FROM given AS g GROUP BY g.run_id) AS g
     WHERE w.run_id = g.run_id
-    RETURNING w.status
+    RETURNING w.status, w.available_at
 )"""
 
-_TOLD = f"""(SELECT {TELL_DUE} FROM woken WHERE status = 'SLEEPING' AND {SOMEBODY_IDLE} LIMIT 1),
+# A run that was due before is told of, too: a claim passes over rows that are locked, as these were until now.
+_TOLD = f"""(
+        SELECT {TELL_DUE} FROM woken WHERE status <> 'RUNNING' AND available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1
+    ),
     (SELECT {TELL_MAIL} FROM woken WHERE status = 'RUNNING' LIMIT 1)"""
 
 # An event whose statement this is was committed before: whoever's wait is committed later looks by itself (LOOK). Runs

@@ -73,10 +73,11 @@ woken AS (
         available_at = CASE WHEN w.status = 'SLEEPING' THEN least(w.available_at, now()) ELSE w.available_at END
     FROM (SELECT p.run_id, max(p.position) AS inbox FROM placed AS p GROUP BY p.run_id) AS c
     WHERE w.run_id = c.run_id
-    RETURNING w.run_id, w.status
+    RETURNING w.run_id, w.status, w.available_at
 )
 SELECT j.outcome, j.run_id::text, coalesce(p.position, j.there), j.status,
-    (SELECT {TELL_DUE} FROM woken WHERE status = 'SLEEPING' AND {SOMEBODY_IDLE} LIMIT 1),
+    -- One that was due before, too: a claim passes over rows that are locked, as these were until now.
+    (SELECT {TELL_DUE} FROM woken WHERE status <> 'RUNNING' AND available_at <= now() AND {SOMEBODY_IDLE} LIMIT 1),
     (SELECT {TELL_MAIL} FROM woken WHERE status = 'RUNNING' LIMIT 1)
 FROM judged AS j LEFT JOIN placed AS p ON p.place = j.place
 ORDER BY j.place
