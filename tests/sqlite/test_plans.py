@@ -229,6 +229,27 @@ TABLES = ("workflow_runs", "step_runs", "workers", "messages", "run_values", "ev
 STATISTICS = {
     "none": "",
     "empty": "ANALYZE",
+    # As in a file that was analysed when its first run had ended.
+    "one row": """
+        ANALYZE;
+        INSERT INTO sqlite_stat1 VALUES
+            ('workflow_runs', 'workflow_runs_claim', '1 1 1 1 1 1 1'),
+            ('workflow_runs', 'workflow_runs_owner', '1 1'),
+            ('workflow_runs', 'workflow_runs_id', '1 1 1'),
+            ('workflow_runs', 'workflow_runs_children', '1 1 1'),
+            ('workflow_runs', 'workflow_runs_chain', '1 1'),
+            ('workflow_runs', 'workflow_runs_leaving', '1 1 1'),
+            ('workflow_runs', 'sqlite_autoindex_workflow_runs_1', '1 1'),
+            ('step_runs', 'sqlite_autoindex_step_runs_1', '1 1 1'),
+            ('messages', 'sqlite_autoindex_messages_1', '1 1 1'),
+            ('messages', 'messages_unreceived', '1 1 1'),
+            ('messages', 'messages_dedup_key', '1 1 1'),
+            ('events', 'sqlite_autoindex_events_1', '1 1'),
+            ('event_waits', 'sqlite_autoindex_event_waits_1', '1 1 1'),
+            ('workers', 'sqlite_autoindex_workers_1', '1 1'),
+            ('workers', 'workers_living', '1 1 1');
+        ANALYZE sqlite_master;
+    """,
     # As if every table were tiny, or every index useless.
     "misleading": """
         ANALYZE;
@@ -256,8 +277,15 @@ def connection(tmp_path: Path) -> Iterator[apsw.Connection]:
     connection.close()
 
 
-@pytest.mark.parametrize("statistics", STATISTICS)
-@pytest.mark.parametrize("name", HOT)
+BY_ROWID = {"due", "take"}
+"""These find runs by their rowids, as a damaged run_id must not keep one from being taken (P23). Where a file was
+analysed when it held one run, and never again, SQLite reads the whole table for them, and can't be told otherwise."""
+
+
+@pytest.mark.parametrize(
+    ("name", "statistics"),
+    [(name, kind) for name in HOT for kind in STATISTICS if not (kind == "one row" and name in BY_ROWID)],
+)
 def test_a_hot_statement_reads_no_whole_table(connection: apsw.Connection, name: str, statistics: str) -> None:
     sql, arguments = HOT[name]
     connection.execute(STATISTICS[statistics])

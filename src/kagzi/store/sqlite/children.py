@@ -1,5 +1,7 @@
 """Children that their parents have left behind."""
 
+# ruff: noqa: S608 - SQL is put together from constants only.
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -7,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from kagzi.model.child import Forsaken, LeftBehind
+from kagzi.store.sqlite.rows import BY_RUN_ID
 from kagzi.store.sqlite.session import Session, each
 
 
@@ -31,7 +34,7 @@ WHERE c.parent_run_id = asked.value AND c.finished_at IS NULL
 LIMIT ?
 """
 
-_DONE = "UPDATE workflow_runs SET has_children = 0 WHERE run_id IN (SELECT value FROM json_each(?))"
+_DONE = f"UPDATE workflow_runs {BY_RUN_ID} SET has_children = 0 WHERE run_id IN (SELECT value FROM json_each(?))"
 
 
 def _peek(session: Session, looked: Looked) -> LeftBehind | None:

@@ -17,7 +17,7 @@ from kagzi.model.run import RunId
 from kagzi.store.sql.histories import Histories, sort_histories
 from kagzi.store.sqlite.mail import unreceived
 from kagzi.store.sqlite.register import ALIVE
-from kagzi.store.sqlite.rows import RECORD_COLUMNS, Row, step_record
+from kagzi.store.sqlite.rows import BY_RUN_ID, RECORD_COLUMNS, Row, step_record
 from kagzi.store.sqlite.session import Session, each
 from kagzi.store.sqlite.times import EARLIEST, moment, moment_or_none, span
 
@@ -102,11 +102,11 @@ ORDER BY l.priority DESC LIMIT ?6
 """
 _WAKE = "UPDATE workflow_runs SET available_at = ?2 WHERE rowid IN (SELECT value FROM json_each(?1))"
 
-_RECALL = """
+_RECALL = f"""
 SELECT r.rowid, r.run_id, r.id, r.workflow, r.version, r.queue, r.priority, r.input, r.fence, r.inbox, r.attempts,
     CASE WHEN r.reopened_seq > 0 THEN r.attempt_started_at ELSE r.started_at END, r.parent_run_id, r.parked,
     r.reopened_seq, r.crashes, r.progress, r.seed
-FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r
+FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r {BY_RUN_ID}
 WHERE r.run_id = asked.value
 """
 

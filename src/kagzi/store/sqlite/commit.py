@@ -15,12 +15,13 @@ from kagzi.model.child import ChildStart
 from kagzi.model.run import TERMINAL, RunId, RunStatus
 from kagzi.model.step import FailedAttempt, StartMark, StepRecord
 from kagzi.store.sqlite.batches import Bulk
+from kagzi.store.sqlite.rows import BY_RUN_ID
 from kagzi.store.sqlite.session import Doubtful, Session, Verb
 from kagzi.store.sqlite.times import later, micros, micros_or_none, moment, span
 
 # The object's keys are run_ids and its values fences, so that nothing has to be parsed twice.
-_OWNED = """
-SELECT count(*) FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r
+_OWNED = f"""
+SELECT count(*) FROM json_each(?) AS asked CROSS JOIN workflow_runs AS r {BY_RUN_ID}
 WHERE r.run_id = asked.key AND r.fence = asked.value AND r.status = 'RUNNING'
 """
 _OWNED_ONE = "SELECT 1 FROM workflow_runs AS r WHERE r.run_id = ? AND r.fence = ? AND r.status = 'RUNNING'"
@@ -122,9 +123,9 @@ _TRANSITION = Bulk(
     WITH let_go (run_id, status, output, error, waits, now, inbox, wake_at, finished_at, parked) AS (
     """,
     row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    tail="""
+    tail=f"""
     )
-    UPDATE workflow_runs AS r SET
+    UPDATE workflow_runs AS r {BY_RUN_ID} SET
         status = l.status, output = l.output, error = l.error, waits = l.waits, worker_key = NULL,
         available_at = CASE l.status
             WHEN 'PENDING' THEN coalesce(l.wake_at, l.now)
@@ -133,7 +134,8 @@ _TRANSITION = Bulk(
         END,
         finished_at = l.finished_at, parked = coalesce(l.parked, r.parked)
     FROM let_go AS l
-    WHERE r.run_id = l.run_id
+    -- Said twice: in a file that was analysed when it held one run, SQLite would rather read the whole table.
+    WHERE r.run_id = l.run_id AND r.run_id IN (SELECT run_id FROM let_go)
     """,
 )
 
@@ -165,8 +167,8 @@ ORDER BY m.position DESC LIMIT 1000
 """
 _REMEMBERED = timedelta(minutes=1)
 
-_ANY_DUE = """
-SELECT 1 FROM json_each(?1) AS asked CROSS JOIN workflow_runs AS r
+_ANY_DUE = f"""
+SELECT 1 FROM json_each(?1) AS asked CROSS JOIN workflow_runs AS r {BY_RUN_ID}
 WHERE r.run_id = asked.value AND r.available_at <= ?2
 LIMIT 1
 """

@@ -1,5 +1,7 @@
 """The mailboxes of runs: posting to them, and looking for what has come."""
 
+# ruff: noqa: S608 - SQL is put together from constants only.
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -10,7 +12,7 @@ import msgspec
 
 from kagzi.model.message import Answered, Mail, Message, NewMessage, Posted, PostOutcome
 from kagzi.model.run import TERMINAL, MessageKind, RunId, RunStatus, WorkerKey
-from kagzi.store.sqlite.rows import RUN_STATUSES, word
+from kagzi.store.sqlite.rows import BY_RUN_ID, RUN_STATUSES, word
 from kagzi.store.sqlite.session import Session, each
 from kagzi.store.sqlite.times import moment
 
@@ -56,9 +58,9 @@ WHERE m.run_id = asked.key AND m.position > asked.value AND m.received_seq IS NU
 ORDER BY m.run_id, m.position
 """
 
-_ANSWERS = """
+_ANSWERS = f"""
 SELECT m.run_id, m.position, m.reply, r.status
-FROM json_each(?) AS asked CROSS JOIN messages AS m CROSS JOIN workflow_runs AS r
+FROM json_each(?) AS asked CROSS JOIN messages AS m CROSS JOIN workflow_runs AS r {BY_RUN_ID}
 WHERE m.run_id = asked.value ->> 0 AND m.position = asked.value ->> 1 AND r.run_id = m.run_id
 """
 

@@ -13,6 +13,7 @@ from kagzi.ids import is_id
 from kagzi.model.run import RunFilter, RunId, RunOutcome, RunStatus, StoredRun
 from kagzi.model.step import StoredAttempt, StoredStep
 from kagzi.store.sqlite.rows import (
+    BY_RUN_ID,
     NO_PAYLOADS,
     PAYLOAD_COLUMNS,
     RUN_COLUMNS,
@@ -56,7 +57,7 @@ _LATEST = f"SELECT {_LATEST_OF.format(run='r')} FROM workflow_runs AS r WHERE r.
 # Nothing is marked as awaited: within a process a hint costs nothing, and between processes the file itself is watched.
 _OUTCOMES = f"""
 SELECT o.run_id, r.status, r.output, r.error
-FROM json_each(?) AS asked CROSS JOIN workflow_runs AS o CROSS JOIN workflow_runs AS r
+FROM json_each(?) AS asked CROSS JOIN workflow_runs AS o {BY_RUN_ID} CROSS JOIN workflow_runs AS r {BY_RUN_ID}
 WHERE o.run_id = asked.value AND r.run_id = {_LATEST_OF.format(run="o")}
     AND r.status NOT IN ('PENDING', 'RUNNING', 'SLEEPING')
 """

@@ -120,6 +120,10 @@ def stored_step(row: Row) -> StoredStep:
     )
 
 
+BY_RUN_ID = "INDEXED BY sqlite_autoindex_workflow_runs_1"
+"""Behind `workflow_runs` where runs are looked up by their ids: in a file that was analysed when it held one run,
+SQLite would rather read the whole table."""
+
 RECORD_COLUMNS = """s.run_id, s.step_id, s.seq, s.kind, s.status, s.output, s.error, s.attempts, s.started_at,
     s.finished_at, s.child_run_id, s.wake_at, s.earlier_attempts, s.run_attempt, s.message, s.in_doubt,
     CASE WHEN s.status <> 'COMPLETED' THEN s.heartbeat_details END"""
