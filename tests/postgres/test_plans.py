@@ -38,6 +38,7 @@ NAMES = Names("kagzi")
 
 STATEMENTS = {
     "one record": commit_sql.ONE_RECORD,
+    "one receipt": commit_sql.ONE_RECEIPT,
     "one transition": commit_sql.ONE_TRANSITION,
     "records": commit_sql.RECORDS,
     "records and transitions": commit_sql.RECORDS_AND_TRANSITIONS,

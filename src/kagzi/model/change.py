@@ -107,6 +107,12 @@ def has_rarities(change: Change) -> bool:
     return bool(change.failed or received or change.starts or change.replies or change.published or change.marks)
 
 
+def is_receipt(change: Change) -> bool:
+    """Whether a change is one record that received one message, and nothing else."""
+    more = change.failed or change.returned or change.starts or change.replies or change.published or change.marks
+    return len(change.records) == len(change.received) == 1 and not more and change.transition is None
+
+
 class Applied(Enum):
     """What became of a change."""
 

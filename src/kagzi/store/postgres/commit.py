@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from kagzi.model.change import Applied, Change, Committed, Transition, has_rarities
+from kagzi.model.change import Applied, Change, Committed, Transition, has_rarities, is_receipt
 from kagzi.model.step import StepRecord
 from kagzi.store.postgres import commit_sql
 from kagzi.store.postgres.address import Names
@@ -21,6 +21,7 @@ class Committer:
     def __init__(self, connections: Connections, names: Names) -> None:
         self._connections = connections
         self._one_record = names.fill(commit_sql.ONE_RECORD)
+        self._one_receipt = names.fill(commit_sql.ONE_RECEIPT)
         self._one_transition = names.fill(commit_sql.ONE_TRANSITION)
         self._records = names.fill(commit_sql.RECORDS)
         self._records_and_transitions = names.fill(commit_sql.RECORDS_AND_TRANSITIONS)
@@ -38,8 +39,14 @@ class Committer:
 
     async def _commit_one(self, change: Change) -> list[Row]:
         transition = change.transition
-        if change.replaces or has_rarities(change):
+        if change.replaces:
             return []
+        if has_rarities(change):
+            if not is_receipt(change):
+                return []
+            (record,), (position,) = change.records, change.received
+            arguments = (change.run_id, change.fence, *record_arguments(record), position)
+            return await self._connections.fetch(self._one_receipt, *arguments)
         if transition is None:
             if len(change.records) == 1:
                 return await self._connections.fetch(

@@ -40,6 +40,24 @@ SELECT owned.run_id, $3, $4, $5, $6, $7, $8, $9, $10::timestamptz, now(), $11::u
 RETURNING now()
 """
 
+# A record that received a message, as each that answers a signal: 0.7 ms on an idle server, where the statement for
+# everything takes 1.6.
+ONE_RECEIPT = f"""
+WITH owned AS MATERIALIZED (
+    SELECT w.run_id FROM {{schema}}.workflow_runs AS w
+    WHERE w.run_id = $1 AND w.fence = $2 AND w.status = 'RUNNING'
+    FOR NO KEY UPDATE
+),
+received AS (
+    UPDATE {{schema}}.messages AS m SET received_seq = $4 FROM owned
+    WHERE m.run_id = owned.run_id AND m.position = $12
+)
+INSERT INTO {{schema}}.step_runs ({COLUMNS}, message)
+SELECT owned.run_id, $3, $4, $5, $6, $7, $8, $9, $10::timestamptz, now(), $11::uuid, $12::integer FROM owned
+{ON_CONFLICT.replace(_LAST_SET, _LAST_SET + ", message = excluded.message")}
+RETURNING now()
+"""
+
 _SET_TRANSITION = """
     status = t.status, output = t.output, error = t.error, waits = t.waits, worker_key = NULL,
     available_at = CASE t.status
