@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ async def test_who_hears_nothing_asks_for_a_run_whose_end_was_to_be_announced(
         await within((await there.start("first")).result())
         for _ in range(3):
             handle = await there.start("second")
-            await until(lambda: is_over(handle))  # noqa: B023 - over at once
+            await until(partial(is_over, handle))
             await asyncio.sleep(pause_s)
             began = asyncio.get_running_loop().time()
             assert await within(handle.result()) == "second"

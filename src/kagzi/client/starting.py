@@ -51,7 +51,7 @@ async def start_one(
         _tell_workers(link, run, started)
     if not started.created:
         await _check_conflict(link, run, started)
-    if not started.created:  # it may be of another version, whose result has another type
+        # It may be of another version, whose result has another type.
         return WorkflowHandle(link, started.run_id, None, namespace=run.namespace)
     return WorkflowHandle(link, started.run_id, definition, namespace=run.namespace, expected=expected)
 
@@ -83,7 +83,6 @@ async def signal_with_start(
         _tell_workers(link, run, started)
     if not started.created:
         await _check_conflict(link, run, started)
-    if not started.created:
         await messages.signal(link, started.run_id, sent, value, namespace=run.namespace, connection=options.connection)
     return WorkflowHandle(link, started.run_id, definition if started.created else None, namespace=run.namespace)
 
